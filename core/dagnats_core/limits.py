@@ -1,0 +1,98 @@
+"""Every bound of the system: a named constant with its unit and its reason. An error that refuses names the bound."""
+
+KIB = 1024
+MIB = 1024 * KIB
+SECOND_MS = 1000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+# -- names (design: they become subject tokens and bucket keys, so they are checked before one is built)
+NAME_LENGTH_MAX = 64
+SITE_LENGTH_MAX = 32
+
+# -- definitions
+DEFINITION_BYTES_MAX = 512 * KIB
+"""A definition is one message and must fit a request beside its envelope (server default max_payload: 1 MiB)."""
+STEPS_MAX = 1000
+DEPENDENCIES_MAX = 1000
+METADATA_ENTRIES_MAX = 64
+METADATA_BYTES_MAX = 16 * KIB
+EXPRESSION_BYTES_MAX = 4 * KIB
+EXPRESSIONS_MAX = 1000
+SCHEMA_BYTES_MAX = 128 * KIB
+JSON_DEPTH_MAX = 64
+"""Deeper JSON than this is refused everywhere, so that no recursive reader meets its own limit first."""
+VERSIONS_MAX = 1000
+PROBLEMS_MAX = 100
+DURATION_MS_MAX = 365 * DAY_MS
+ATTEMPTS_MAX = 100_000
+RETRY_DELAY_MS_MAX = DAY_MS
+RETRY_AFTER_MS_MAX = DAY_MS
+
+# -- runs
+TAGS_MAX = 32
+TAG_LENGTH_MAX = 128
+REQUEST_ID_LENGTH_MAX = 256
+ERROR_MESSAGE_CHARS_MAX = 4000
+"""A worker's error text is cut here: it is stored with the run and shown in lists."""
+SNAPSHOT_DECISIONS = 500
+"""A run's state is snapshotted into its log every so many decisions: a fold reads at most about two of these."""
+MULTI_LAST_SUBJECTS_MAX = 1024
+"""nats-server refuses a `multi_last` request that matches more subjects (413)."""
+BATCH_MESSAGES_MAX = 1000
+"""nats-server's bound of one atomic batch (ADR-50)."""
+BATCH_MESSAGES_TARGET = 600
+"""Where the committer cuts a batch: 250-900 messages commit with a few fsyncs."""
+RUNS_IN_MEMORY_MAX = 50_000
+"""Run actors one engine keeps; a run beyond it is folded from the log when it is needed again."""
+HOT_MS_MIN = 10 * MINUTE_MS
+"""An ended run stays in the log at least so long, so that every late report finds its answer there."""
+
+# -- payloads
+INLINE_BYTES_MAX = 256 * KIB
+"""Values above this go to the object store and are passed by reference."""
+MESSAGE_BYTES_MAX = 960 * KIB
+"""Headers + payload of any message we send; the server cuts a connection that exceeds its max_payload (1 MiB)."""
+PAYLOAD_BYTES_MAX = 64 * MIB
+PAYLOAD_CHUNK_BYTES_MAX = 512 * KIB
+HTTP_BODY_BYTES_MAX = PAYLOAD_BYTES_MAX
+
+# -- control plane
+PAGE_ITEMS_DEFAULT = 50
+PAGE_ITEMS_MAX = 1000
+PAGE_BYTES_MAX = 512 * KIB
+START_MANY_MAX = 1000
+REQUESTS_IN_FLIGHT_MAX = 4096
+"""Requests one API process works on at a time; the next one is answered 429 `busy`."""
+WATCH_WAIT_MS_MAX = 30 * SECOND_MS
+REQUEST_TIMEOUT_MS = 5 * SECOND_MS
+
+# -- engine
+PARTITIONS = 16
+"""Partitions of a new site; fixed when it is made. At least 2 x shards."""
+LEASE_TTL_MS = 4 * SECOND_MS
+LEASE_RENEW_MS = 1 * SECOND_MS
+LEASE_MARGIN_MS = 1 * SECOND_MS
+"""An owner trusts its lease only until `renewed + TTL - margin` by its own clock."""
+REPORT_TIMEOUT_MS = 2 * SECOND_MS
+"""How long a worker waits for the answer to a report before it sends it again."""
+PUBLISH_TIMEOUT_MS = 2 * SECOND_MS
+"""After this an unanswered publish is unknown, and the owner stamps again."""
+FLOOR_WRITE_MS = 1 * SECOND_MS
+
+# -- workers
+ACK_WAIT_MS = 15 * SECOND_MS
+CLAIM_AFTER_MS = 2 * SECOND_MS
+DELIVERIES_BEFORE_LOST = 5
+STARTED_AFTER_MS = 1 * SECOND_MS
+ALIVE_EVERY_MS = 10 * SECOND_MS
+TASKS_IN_FLIGHT_MAX = 10_000
+"""`max_ack_pending` of a task consumer: tasks of one type handed out and not yet finished."""
+WORKER_TTL_MS = 60 * SECOND_MS
+WORKER_BEAT_MS = 20 * SECOND_MS
+WORKER_CONCURRENCY_DEFAULT = 100
+DRAIN_MS = 10 * SECOND_MS
+
+# -- shutdown
+STOP_MS_MAX = 15 * SECOND_MS
