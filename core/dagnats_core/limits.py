@@ -96,3 +96,28 @@ DRAIN_MS = 10 * SECOND_MS
 
 # -- shutdown
 STOP_MS_MAX = 15 * SECOND_MS
+"""From the first signal to the end of the process; then it exits by force and names what hung."""
+
+# -- embedded nats-server
+SERVER_PAYLOAD_BYTES_MAX = MIB
+"""`max_payload` of the server: its default, said aloud because INLINE_BYTES_MAX and MESSAGE_BYTES_MAX stand on it."""
+SERVER_VERSION_MS_MAX = 10 * SECOND_MS
+SERVER_START_MS_MAX = 2 * MINUTE_MS
+"""Reading 100,000 messages back takes 0.3 s; this is for a store a hundred times larger, on a slow disk."""
+SERVER_STOP_MS_MAX = 5 * SECOND_MS
+"""An idle server stops in 10 ms. After this it is killed, which loses nothing that was acknowledged."""
+SERVER_LOCK_MS_MAX = 5 * SECOND_MS
+"""How long a start waits for the dying server of an earlier life to let go of the store."""
+SERVER_HEALTH_EVERY_MS = 2 * SECOND_MS
+SERVER_UNHEALTHY_MS_MAX = 10 * SECOND_MS
+"""A server that says so long that it is unhealthy, or says nothing, is started again."""
+SERVER_RESTARTS_MAX = 20
+SERVER_RESTARTS_WINDOW_MS = MINUTE_MS
+"""More deaths than SERVER_RESTARTS_MAX within this window: the supervisor gives up."""
+SERVER_RESTART_DELAY_MS_MAX = 2 * SECOND_MS
+SERVER_LOG_LINE_BYTES_MAX = 8 * KIB
+FREE_PORT_FIRST = 20_000
+FREE_PORT_LAST = 32_000
+"""Port 0 takes one of these: below the range from which systems give ports to outgoing connections, so that no client
+that tries to come back can sit on the port (or connect to itself) while the server restarts."""
+FREE_PORT_TRIES_MAX = 100

@@ -1,0 +1,3 @@
+"""Fixtures that every test may ask for; each stands in its own file under tests/support."""
+
+pytest_plugins = ["tests.support.nats"]
