@@ -185,22 +185,23 @@ class FinalStep(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorInfo | None = None
     started_at: int = 0
     ended_at: int = 0
+    due: int = 0
     output: Raw | UnsetType = UNSET
     output_ref: Ref | None = None
 
 
 class FinalRun(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The whole of an ended run, as the archive keeps it: nothing else need be read to show it or to retry it."""
+    """The whole of a run, as the archive keeps it once it has ended: nothing else need be read to show or retry it."""
 
     run_id: str
     workflow: str
     version: int
     hash: str
-    status: Literal["completed", "failed", "cancelled"]
+    status: RunStatus
     created_at: int
-    started_at: int
-    ended_at: int
     steps: list[FinalStep]
+    started_at: int = 0
+    ended_at: int = 0
     input: Raw | UnsetType = UNSET
     input_ref: Ref | None = None
     output_steps: list[str] = []
@@ -227,6 +228,39 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     task: Task | None = None
     final: FinalRun | None = None
     final_ref: Ref | None = None
+
+
+class SnapshotStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that has left `pending`, as `state.StepState` holds it."""
+
+    id: str
+    status: StepStatus
+    attempt: int = 0
+    nonce: str = ""
+    worker_id: str = ""
+    queued_at: int = 0
+    started_at: int = 0
+    ended_at: int = 0
+    due: int = 0
+    error: ErrorInfo | None = None
+    reports: dict[int, str] = {}
+    output: Raw | UnsetType = UNSET
+    output_ref: Ref | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of `out.snapshot.<n>`: a run's state after its `n - 1`-th message and the `in` messages up to `after`."""
+
+    v: int
+    n: int
+    after: int
+    at: int
+    start: Start
+    started_at: int = 0
+    cancel: str | None = None
+    parked: ErrorInfo | None = None
+    steps: list[SnapshotStep] = []
+    body_ref: Ref | None = None
 
 
 class Timer(msgspec.Struct, frozen=True):
@@ -280,5 +314,6 @@ decode_start = msgspec.json.Decoder(Start).decode
 decode_cancel = msgspec.json.Decoder(Cancel).decode
 decode_timer = msgspec.json.Decoder(TimerFired).decode
 decode_decision = msgspec.json.Decoder(Decision).decode
+decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 decode_report = msgspec.json.Decoder(Report).decode
 decode_final = msgspec.json.Decoder(FinalRun).decode
