@@ -109,6 +109,7 @@ SERVER_STOP_MS_MAX = 5 * SECOND_MS
 SERVER_LOCK_MS_MAX = 5 * SECOND_MS
 """How long a start waits for the dying server of an earlier life to let go of the store."""
 SERVER_HEALTH_EVERY_MS = 2 * SECOND_MS
+SERVER_HEALTH_MS_MAX = 2 * SECOND_MS
 SERVER_UNHEALTHY_MS_MAX = 10 * SECOND_MS
 """A server that says so long that it is unhealthy, or says nothing, is started again."""
 SERVER_RESTARTS_MAX = 20
@@ -121,3 +122,30 @@ FREE_PORT_LAST = 32_000
 """Port 0 takes one of these: below the range from which systems give ports to outgoing connections, so that no client
 that tries to come back can sit on the port (or connect to itself) while the server restarts."""
 FREE_PORT_TRIES_MAX = 100
+
+# -- bus
+SEND_BUFFER_BYTES_MAX = 64 * MIB
+"""Bytes that may wait in one connection's socket buffer; above it a publish is refused (`busy`)."""
+REPLIES_AWAITED_MAX = 65_536
+"""Requests, or publishes, that may wait for their answer on one connection."""
+
+# -- REST gateway
+HTTP_REQUESTS_IN_FLIGHT_MAX = 2048
+"""Requests one gateway works on at a time, event streams included; the next one is answered 429 `busy`."""
+HTTP_STREAMS_MAX = 1024
+"""Event streams (SSE) one gateway holds open; each costs one waiting request to the API."""
+HTTP_BODY_BYTES_IN_FLIGHT_MAX = 4 * HTTP_BODY_BYTES_MAX
+"""Bytes of request bodies in memory at a time; a body that does not fit is answered 429 `busy`."""
+HTTP_BODY_WAIT_MS_MAX = 30 * SECOND_MS
+"""The longest pause between two pieces of a request body."""
+HTTP_LINGER_MS_MAX = 30 * SECOND_MS
+"""How long the rest of a refused body is read and thrown away, so that its sender gets to read the answer."""
+HTTP_HEAD_BYTES_MAX = 64 * KIB
+"""Request line and headers together."""
+HTTP_KEEP_ALIVE_MS = 15 * SECOND_MS
+HTTP_HEARTBEAT_MS = 10 * SECOND_MS
+"""An event stream that has nothing to say sends a comment after this long, so that proxies keep it open."""
+HTTP_STOP_MS_MAX = 5 * SECOND_MS
+"""A stopping gateway waits so long for requests in flight, then cuts them."""
+HEALTH_PROBE_MS_MAX = 1500
+"""How long `/health` waits for JetStream: with everything else the probe answers within 2 s."""
