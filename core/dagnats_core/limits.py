@@ -46,6 +46,8 @@ BATCH_MESSAGES_TARGET = 600
 """Where the committer cuts a batch: 250-900 messages commit with a few fsyncs."""
 RUNS_IN_MEMORY_MAX = 50_000
 """Run actors one engine keeps; a run beyond it is folded from the log when it is needed again."""
+LOADS_IN_FLIGHT_MAX = 16
+"""Runs that a partition folds from the log at the same time, after a takeover for instance."""
 HOT_MS_MIN = 10 * MINUTE_MS
 """An ended run stays in the log at least so long, so that every late report finds its answer there."""
 
@@ -100,7 +102,7 @@ STOP_MS_MAX = 15 * SECOND_MS
 
 # -- embedded nats-server
 SERVER_PAYLOAD_BYTES_MAX = MIB
-"""`max_payload` of the server: its default, said aloud because INLINE_BYTES_MAX and MESSAGE_BYTES_MAX stand on it."""
+"""`max_payload` of the server: its default, said aloud because MESSAGE_BYTES_MAX stands on it."""
 SERVER_VERSION_MS_MAX = 10 * SECOND_MS
 SERVER_START_MS_MAX = 2 * MINUTE_MS
 """Reading 100,000 messages back takes 0.3 s; this is for a store a hundred times larger, on a slow disk."""
@@ -119,8 +121,8 @@ SERVER_RESTART_DELAY_MS_MAX = 2 * SECOND_MS
 SERVER_LOG_LINE_BYTES_MAX = 8 * KIB
 FREE_PORT_FIRST = 20_000
 FREE_PORT_LAST = 32_000
-"""Port 0 takes one of these: below the range from which systems give ports to outgoing connections, so that no client
-that tries to come back can sit on the port (or connect to itself) while the server restarts."""
+"""Port 0 takes one of these: below the range from which systems give ports to outgoing connections, so that no
+client that tries to come back can sit on the port (or connect to itself) while the server restarts."""
 FREE_PORT_TRIES_MAX = 100
 
 # -- bus
@@ -149,3 +151,22 @@ HTTP_STOP_MS_MAX = 5 * SECOND_MS
 """A stopping gateway waits so long for requests in flight, then cuts them."""
 HEALTH_PROBE_MS_MAX = 1500
 """How long `/health` waits for JetStream: with everything else the probe answers within 2 s."""
+
+# -- worker SDK
+PROGRESS_BYTES_MAX = 64 * KIB
+"""One `ctx.progress`: unstored, for people who watch."""
+REPORT_BACKOFF_MS = 100
+REPORT_BACKOFF_MS_MAX = 5 * SECOND_MS
+"""A report without an answer is sent again after pauses that double between these two."""
+REPORTS_UNANSWERED_MAX = 1024
+"""Finished attempts whose outcome is not stored yet; above it a worker takes no new tasks."""
+REPORTS_UNANSWERED_BYTES_MAX = 64 * MIB
+CANCEL_NOTICES_MAX = 100_000
+CANCEL_NOTICE_MS = MINUTE_MS
+"""How long a worker remembers that a run has ended: longer than a task published before that can be on its way."""
+THREADS_ABANDONED_MAX = 32
+"""Threads left behind by handlers that hang after their timeout; above it their slots stay taken."""
+WORKER_TICK_MS = 250
+"""How often a worker looks for attempts that need a sign of life."""
+WORKER_RETRY_MS_MAX = 5 * SECOND_MS
+"""The longest pause between a worker's attempts to reach the control plane."""

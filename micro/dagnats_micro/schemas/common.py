@@ -10,9 +10,19 @@ from msgspec import Meta
 from dagnats_core import ids, limits
 from dagnats_core.errors import Problem as Problem
 
-Name = Annotated[str, Meta(pattern=ids.NAME_PATTERN, description="letters, digits, `_` and `-`, at most 64")]
-TaskName = Annotated[str, Meta(pattern=ids.TASK_PATTERN, max_length=limits.NAME_LENGTH_MAX)]
-RunId = Annotated[str, Meta(pattern=ids.RUN_ID_PATTERN, description="28 characters, carries its partition")]
+
+NO_LAST_NEWLINE = r"(?!\n)"
+"""Python's `$` also matches before a last newline, which must never reach a subject; JSON Schema's `$` does not."""
+
+
+def matching(pattern: str, description: str | None = None) -> Meta:
+    """The whole text matches `pattern`, which begins with `^` and ends with `$`."""
+    return Meta(pattern=f"{pattern[:-1]}{NO_LAST_NEWLINE}$", description=description)
+
+
+Name = Annotated[str, matching(ids.NAME_PATTERN, "letters, digits, `_` and `-`, at most 64")]
+TaskName = Annotated[str, matching(ids.TASK_PATTERN), Meta(max_length=limits.NAME_LENGTH_MAX)]
+RunId = Annotated[str, matching(ids.RUN_ID_PATTERN, "28 characters, carries its partition")]
 RequestId = Annotated[
     str,
     Meta(

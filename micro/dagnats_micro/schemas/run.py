@@ -22,6 +22,7 @@ from dagnats_micro.schemas.common import (
     Tag,
     Tags,
     Timestamp,
+    matching,
 )
 
 RunStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
@@ -92,7 +93,7 @@ class RunFilter(Request):
     tag: Annotated[Tag, Meta(description="a tag, or `name=value`")] | None = None
     since: Annotated[Timestamp, Meta(description="created at or after; RFC 3339 or a duration ago")] | None = None
     until: Annotated[Timestamp, Meta(description="created before; RFC 3339 or a duration ago")] | None = None
-    prefix: Annotated[str, Meta(pattern=r"^[0-9a-z]{1,28}$", description="run ids that begin so")] | None = None
+    prefix: Annotated[str, matching(r"^[0-9a-z]{1,28}$", "run ids that begin so")] | None = None
 
 
 class RunListRequest(RunFilter):

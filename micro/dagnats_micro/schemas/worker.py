@@ -7,9 +7,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from dagnats_core import ids
-from dagnats_micro.schemas.common import Cursor, Limit, Name, Reply, Request, TaskName, Timestamp
+from dagnats_micro.schemas.common import Cursor, Limit, Name, Reply, Request, TaskName, Timestamp, matching
 
-WorkerId = Annotated[str, Meta(pattern=ids.NAME_PATTERN)]
+WorkerId = Annotated[str, matching(ids.NAME_PATTERN)]
 
 
 class TaskType(Request):
