@@ -8,7 +8,7 @@ it goes; whoever cannot commit the messages throws the state away and folds agai
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import UNSET, Raw
@@ -43,6 +43,14 @@ class Decided(NamedTuple):
 class _Needs(Exception):
     def __init__(self, refs: list[m.Ref]) -> None:
         self.refs = refs
+
+
+class Outcome(NamedTuple):
+    """A report of the current attempt of `step`, with its digest."""
+
+    step: str
+    report: m.Report
+    digest: str
 
 
 Mint = Callable[[str, int], str]
@@ -115,37 +123,32 @@ class _Decision:
 
 
 def decide(
-    state: RunState, now: int, mint: Mint, report: Outcome | None = None, loaded: Mapping[str, Raw] | None = None
+    state: RunState,
+    now: int,
+    mint: Mint,
+    outcomes: Sequence[Outcome] = (),
+    loaded: Mapping[str, Raw] | None = None,
 ) -> Decided:
-    """All that `state` calls for at `now` (ms), taking in `report` if its attempt is current.
+    """All that `state` calls for at `now` (ms), taking in each of `outcomes` whose attempt is current.
 
     `loaded` holds payloads by id that an earlier decision named in `needs`.
     """
     plan = state.plan
-    if plan is None or state.start is None or state.ended:
+    if plan is None or state.ended or (state.parked is not None and state.cancel is None):
         return Decided([], [], [])
     d = _Decision(state, plan, max(now, state.now), mint, loaded or {})
     if state.cancel is not None:
         _end(d, "cancelled", m.ErrorInfo("cancelled", state.cancel or "the run was cancelled"))
         return _messages(d)
-    if state.parked is not None:
-        return Decided([], [], [])
-    if report is not None:
-        _take(d, report)
+    for outcome in outcomes:
+        if not d.ended:
+            _take(d, outcome)
     _pass_deadlines(d)
     if not d.ended:
         _schedule(d)
     if not d.ended:
         _finish(d)
     return _messages(d)
-
-
-class Outcome(NamedTuple):
-    """A report of the current attempt of `step`, with its digest."""
-
-    step: str
-    report: m.Report
-    digest: str
 
 
 def park(state: RunState, now: int, cause: Exception) -> OutMessage:

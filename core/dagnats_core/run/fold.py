@@ -6,8 +6,11 @@ with `after` which `in` messages its decision knew, and those are applied before
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+import msgspec
 
 from dagnats_core.flow.plan import Plan
 from dagnats_core.run import messages as m
@@ -80,4 +83,46 @@ def _find_timer(state: RunState, ordered: list[LogMessage]) -> None:
     for message in ordered:
         if message.kind == "timer":
             state.armed = m.Timer(m.decode_timer(message.data).due, message.key)
-            state.armed_seq = message.seq
+
+
+def broken_state(
+    run_id: str, log: Iterable[LogMessage], cached: Callable[[str], Plan | None] | None = None
+) -> RunState:
+    """What can be said of a run whose log cannot be folded: enough to park it, to show it, and to cancel it."""
+    state = RunState(run_id)
+    for message in sorted(log):
+        if message.kind.startswith("in."):
+            state.folded = max(state.folded, message.seq)
+        with contextlib.suppress(msgspec.DecodeError, KeyError):
+            _take_what_stands(state, message, cached)
+    if state.parked is not None and not state.ended:
+        state.status = "paused"
+        state.error = state.parked
+    return state
+
+
+def _take_what_stands(
+    state: RunState, message: LogMessage, cached: Callable[[str], Plan | None] | None
+) -> None:
+    if message.kind == "in.start":
+        start = m.decode_start(message.data)
+        plan = cached(start.hash) if cached is not None else None
+        if plan is not None:
+            start_run(state, message.seq, start, plan)
+        else:
+            state.start = start
+    elif message.kind == "in.cancel":
+        state.cancel = m.decode_cancel(message.data).reason
+    elif message.kind.startswith("out."):
+        head = msgspec.json.decode(message.data, type=_Head)
+        state.n = max(state.n, head.n)
+        if message.kind == "out.parked":
+            state.parked = next(e.error for e in m.decode_decision(message.data).events if isinstance(e, m.RunParked))
+        elif message.kind == "out.ended":
+            final = m.decode_decision(message.data).final
+            if final is not None:
+                state.status, state.error, state.ended_at = final.status, final.error, final.ended_at
+
+
+class _Head(msgspec.Struct):
+    n: int

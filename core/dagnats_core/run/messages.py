@@ -48,7 +48,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A completed step that a retried run takes over."""
+    """A completed step that a retried run takes over. Large outputs are references, so that a start fits one message."""
 
     output: Raw | UnsetType = UNSET
     output_ref: Ref | None = None
@@ -73,7 +73,6 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     retry_of: str = ""
     seed: dict[str, Seed] = {}
-    seed_ref: Ref | None = None
     traceparent: str = ""
 
 
@@ -263,6 +262,22 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     body_ref: Ref | None = None
 
 
+class Stamp(msgspec.Struct, frozen=True):
+    """`own.<partition>`: who owns it. Its sequence is the fence of everything that the owner writes."""
+
+    v: int
+    engine: str
+    nonce: str
+    at: int
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """`floor.<partition>`: all `in` messages up to `seq` are done."""
+
+    v: int
+    seq: int
+
+
 class Timer(msgspec.Struct, frozen=True):
     """The schedule message `timer`, armed for `due`; its target is `in.timer.<key>`. Its body is that of `TimerFired`."""
 
@@ -314,6 +329,7 @@ decode_start = msgspec.json.Decoder(Start).decode
 decode_cancel = msgspec.json.Decoder(Cancel).decode
 decode_timer = msgspec.json.Decoder(TimerFired).decode
 decode_decision = msgspec.json.Decoder(Decision).decode
+decode_floor = msgspec.json.Decoder(Floor).decode
 decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 decode_report = msgspec.json.Decoder(Report).decode
 decode_final = msgspec.json.Decoder(FinalRun).decode

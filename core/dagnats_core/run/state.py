@@ -61,7 +61,6 @@ class RunState:
 
     __slots__ = (
         "armed",
-        "armed_seq",
         "blocked",
         "cancel",
         "deadline",
@@ -104,7 +103,6 @@ class RunState:
         self.error: m.ErrorInfo | None = None
         self.output_steps: list[str] = []
         self.armed: m.Timer | None = None
-        self.armed_seq = 0
         self.blocked: dict[str, int] = {}
         self.ready: dict[str, None] = {}
         self.timed: dict[str, None] = {}
