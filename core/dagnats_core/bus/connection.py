@@ -14,6 +14,7 @@ import random
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -186,6 +187,14 @@ class Connection:
         self._callbacks.pop(str(subscription._id), None)
         if not (self._client.is_closed or subscription._closed):
             await subscription.unsubscribe()
+
+    async def drain_fast(self, subscription: Subscription) -> None:
+        """End a fast subscription once all that the server has sent on it already has been delivered."""
+        if self.connected:
+            with suppress(DagNatsError):
+                await self._client._send_unsubscribe(subscription._id)
+                await self.flush()
+        await self.unsubscribe_fast(subscription)
 
     # -- send
 

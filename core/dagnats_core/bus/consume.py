@@ -68,6 +68,22 @@ class OrderedReader(Healing):
         """Messages that match and were stored but not delivered yet, as of the last delivery."""
         self.caught_up = asyncio.Event()
         """Set when all that was stored at the start, or later at one moment, has been delivered."""
+        self._moved = asyncio.Event()
+
+    async def catch_up(self) -> None:
+        """Return when all that was stored before this call has been delivered. Bound it: it may take for ever.
+
+        Raises what a request to JetStream raises.
+        """
+        while True:
+            consumer = self._consumer
+            info = await api(self._connection, f"CONSUMER.INFO.{self._stream}.{consumer}", None, ConsumerInfo)
+            wanted = info.delivered.consumer_seq + info.num_pending
+            while consumer == self._consumer:
+                if self._consumer_seq >= wanted:
+                    return
+                self._moved.clear()
+                await self._moved.wait()
 
     async def _open(self) -> None:
         if self.last_seq is None and self._start == "new":
@@ -76,6 +92,7 @@ class OrderedReader(Healing):
         inbox = await self._subscribe(self._on_delivery)
         self._consumer = f"reader-{token_hex(8)}"
         self._consumer_seq = 0
+        self._moved.set()
         self._alive = True
         config: dict[str, object] = {
             "name": self._consumer,
@@ -138,6 +155,7 @@ class OrderedReader(Healing):
         try:
             self._on_message(message, delivery.stream_seq, delivery.time_ms)
         finally:
+            self._moved.set()
             if delivery.pending == 0 and not self.caught_up.is_set():
                 self.caught_up.set()
 
