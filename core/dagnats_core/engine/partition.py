@@ -36,6 +36,8 @@ log = structlog.get_logger("dagnats.engine")
 
 ENDED_KEPT_MAX = 256
 """Ended runs a partition keeps in memory, so that repeated reports are answered without reading the log."""
+RESTAMP_S = limits.HOT_MS_MIN / limits.SECOND_MS / 2
+"""An owner whose partition moves stamps anew so often, so that an old stamp does not hold the cleaner's purge back."""
 RETRY_S = 1.0
 """How long to wait after the store refused a message that it may take later (no room, no leader)."""
 
@@ -56,6 +58,7 @@ class Partition:
         self._loop = asyncio.get_running_loop()
         self._status: Literal["new", "owned", "unsure", "over"] = "new"
         self._stamp = 0
+        self._stamped_at = 0.0
         self._taken_at_seq = 0
         self._fence = b""
         self._actors: dict[str, Actor] = {}
@@ -117,6 +120,7 @@ class Partition:
                 log.warning("stamp refused, trying again", partition=self.number, error=str(error))
                 await asyncio.sleep(RETRY_S)
         self._stamp = seq
+        self._stamped_at = self._loop.time()
         fence = f"Nats-Expected-Last-Subject-Sequence: {seq}\r\nNats-Expected-Last-Subject-Sequence-Subject: {subject}\r\n"
         self._fence = fence.encode()
 
@@ -304,6 +308,7 @@ class Partition:
             return
         self._status = "owned"
         self._floor_in_flight = False
+        self._floor = 0
         for actor in list(self._actors.values()):
             if actor.busy:
                 actor.reset()
@@ -320,6 +325,9 @@ class Partition:
         """Store how far the inputs are done, if that moved."""
         done = next(iter(self._pending)) - 1 if self._pending else self._read_seq
         if not self.owned or self._floor_in_flight or done <= self._floor:
+            return
+        if self._loop.time() - self._stamped_at > RESTAMP_S:
+            self._unsure()
             return
         self._floor_in_flight = True
         data = m.encode(m.Floor(m.FORMAT, done))

@@ -21,6 +21,7 @@ from dagnats_core.bus.publish import Publisher
 from dagnats_core.bus.setup import SiteInfo
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.bus.topology import Topology
+from dagnats_core.engine.cleaner import Cleaner
 from dagnats_core.engine.committer import Committer
 from dagnats_core.engine.definitions import Definitions
 from dagnats_core.engine.leases import Leases
@@ -51,6 +52,7 @@ class EngineService:
         self._taking: set[int] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
         self._publisher: Publisher | None = None
         self._leases: Leases | None = None
         self._parts: Parts | None = None
@@ -84,15 +86,19 @@ class EngineService:
         )
         await self._tick()
         self._task = asyncio.create_task(self._run())
+        cleaner = Cleaner(self._connection, topology, self._site.partitions, lambda: 0 in self.partitions)
+        self._cleaning = asyncio.create_task(cleaner.run())
 
     async def stop(self) -> None:
         """Release everything in order: others go on at once. Stopping twice, or before the start, is fine."""
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        assert self._cleaning is not None
+        for running in (task, self._cleaning):
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
         await asyncio.gather(*(self._release(number) for number in list(self.partitions)))
         assert self._leases is not None and self._publisher is not None
         with suppress(DagNatsError):
