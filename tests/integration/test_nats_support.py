@@ -1,4 +1,4 @@
-"""The fixture that other tests stand on: it starts, keeps its port and store over `kill -9`, and leaves nothing."""
+"""The fixture that other tests stand on: it keeps port and store over `kill -9`, and leaves nothing."""
 
 from __future__ import annotations
 

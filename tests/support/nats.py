@@ -1,8 +1,8 @@
 """A real nats-server for tests: own port, own store, JetStream on, started in about 30 ms.
 
-`NatsServer` is synchronous, so that one server can serve tests of different event loops. It uses the product's own
-binary lookup, configuration and process, without the data dir's lock and without a supervisor: it dies when a test
-kills it and comes back when a test says so.
+`NatsServer` is synchronous, so that one server can serve tests of different event loops. It uses the
+product's own binary lookup, configuration and process, without the data dir's lock and without a
+supervisor: it dies when a test kills it and comes back when a test says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOP_S_MAX = 10
 
 
 class NatsServer:
-    """One nats-server on `store_dir`. Port 0 takes a free one at the first start and keeps it over restarts."""
+    """One nats-server on `store_dir`. Port 0 takes a free one at the first start and keeps it."""
 
     def __init__(
         self,

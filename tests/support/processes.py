@@ -1,4 +1,4 @@
-"""What still runs: processes of a group or children of a process. A zombie does not run: it only waits for its parent."""
+"""What still runs. A zombie does not: it only waits to be reaped by its parent."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""The embedded nats-server: found, configured, started, watched and stopped; nothing here knows what a workflow is.
+"""The embedded nats-server: found, configured, started, watched, stopped. Nothing here knows of workflows.
 
     binary      which nats-server, and is it new enough
     settings    PURE settings -> text of its configuration file
     data_dir    whose data this is: lock, mode, site
     process     one life of one nats-server process
-    embedded    `EmbeddedServer`: keeps one such process alive from start to stop
-    restarts    PURE when to start it again and when to give up
+    supervisor  `EmbeddedServer`: keeps one such process alive from start to stop
 
 It stands on POSIX: locks are `flock`, and a shell holds the lifeline between parent and child.
 """

