@@ -32,7 +32,7 @@ RequestId = Annotated[
     ),
 ]
 Timestamp = Annotated[str, Meta(description="RFC 3339, UTC")]
-Limit = Annotated[int, Meta(ge=1, le=limits.PAGE_ITEMS_MAX)]
+Limit = Annotated[int, Meta(ge=1, le=limits.PAGE_ITEMS_MAX, description="at most so many on a page")]
 Cursor = Annotated[str, Meta(max_length=512, description="`next_cursor` of the page before")]
 Duration = Annotated[str | int, Meta(description='`"1h30m"`, `"PT90S"`, or an integer of nanoseconds')]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LENGTH_MAX)]

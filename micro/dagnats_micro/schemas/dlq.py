@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from dagnats_micro.schemas.common import Cursor, Failure, Limit, Name, Reply, Request, RequestId, RunId, Timestamp
 
@@ -10,9 +12,9 @@ from dagnats_micro.schemas.common import Cursor, Failure, Limit, Name, Reply, Re
 class DeadLetterListRequest(Request):
     """Newest first. Dead letters that were replayed are left out unless `replayed`."""
 
-    workflow: Name | None = None
+    workflow: Annotated[Name, Meta(description="of this workflow")] | None = None
     run_id: RunId | None = None
-    replayed: bool = False
+    replayed: Annotated[bool, Meta(description="also those that were replayed")] = False
     limit: Limit = 50
     cursor: Cursor | None = None
 

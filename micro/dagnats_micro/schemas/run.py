@@ -88,8 +88,8 @@ class RunRequest(Request):
 
 
 class RunFilter(Request):
-    workflow: Name | None = None
-    status: RunStatus | None = None
+    workflow: Annotated[Name, Meta(description="runs of this workflow")] | None = None
+    status: Annotated[RunStatus, Meta(description="runs in this status")] | None = None
     tag: Annotated[Tag, Meta(description="a tag, or `name=value`")] | None = None
     since: Annotated[Timestamp, Meta(description="created at or after; RFC 3339 or a duration ago")] | None = None
     until: Annotated[Timestamp, Meta(description="created before; RFC 3339 or a duration ago")] | None = None
@@ -114,7 +114,7 @@ class StartManyRequest(Request):
     inputs: Annotated[list[Json], Meta(min_length=1, max_length=limits.START_MANY_MAX)]
     request_id: RequestId | None = None
     tags: Tags = []
-    version: Annotated[int, Meta(ge=1)] | None = None
+    version: Annotated[int, Meta(ge=1, description="this version instead of the current one")] | None = None
 
 
 class StartedItem(Reply):
@@ -134,8 +134,10 @@ class EventsRequest(Request):
     """Events after a sequence; with `wait` the answer comes as soon as there is one, or when the time is over."""
 
     run_id: RunId
-    after: Annotated[int, Meta(ge=0)] = 0
-    wait_ms: Annotated[int, Meta(ge=0, le=limits.WATCH_WAIT_MS_MAX)] = 0
+    after: Annotated[int, Meta(ge=0, description="the sequence after which to begin")] = 0
+    wait_ms: Annotated[
+        int, Meta(ge=0, le=limits.WATCH_WAIT_MS_MAX, description="how long to wait for news, in milliseconds")
+    ] = 0
     limit: Limit = 200
 
 
@@ -170,8 +172,8 @@ class OutputRequest(Request):
     """The output of a run, or of one of its steps. Read a large one from `offset` on, page by page."""
 
     run_id: RunId
-    step: Name | None = None
-    offset: Annotated[int, Meta(ge=0)] = 0
+    step: Annotated[Name, Meta(description="the output of this step")] | None = None
+    offset: Annotated[int, Meta(ge=0, description="where to begin in the JSON text, in bytes")] = 0
 
 
 class Output(Reply):
@@ -190,7 +192,7 @@ class Output(Reply):
 
 class CancelRequest(Request):
     run_id: RunId
-    reason: Annotated[str, Meta(max_length=1000)] = ""
+    reason: Annotated[str, Meta(max_length=1000, description="why; it is kept with the run")] = ""
     request_id: RequestId | None = None
 
 
@@ -203,7 +205,7 @@ class RetryRequest(Request):
     """Start a new run of an ended one, of the same version and input. `reuse`: take over what had completed."""
 
     run_id: RunId
-    reuse: bool = True
+    reuse: Annotated[bool, Meta(description="take over what had completed")] = True
     request_id: RequestId | None = None
 
 

@@ -76,7 +76,7 @@ class WorkflowList(Reply):
 
 class WorkflowRequest(Request):
     name: Name
-    version: Annotated[int, Meta(ge=1)] | None = None
+    version: Annotated[int, Meta(ge=1, description="this version instead of the current one")] | None = None
 
 
 class Workflow(Reply):
@@ -126,7 +126,7 @@ class StartRequest(Request):
     input_ref: PayloadRef | None = None
     request_id: RequestId | None = None
     tags: Tags = []
-    version: Annotated[int, Meta(ge=1)] | None = None
+    version: Annotated[int, Meta(ge=1, description="this version instead of the current one")] | None = None
 
 
 class StartReply(Reply):

@@ -68,7 +68,7 @@ class BeatReply(Reply):
 
 
 class WorkerListRequest(Request):
-    task: TaskName | None = None
+    task: Annotated[TaskName, Meta(description="workers that work on this task")] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
