@@ -19,6 +19,13 @@ DEPENDENCIES_MAX = 1000
 METADATA_ENTRIES_MAX = 64
 METADATA_BYTES_MAX = 16 * KIB
 EXPRESSION_BYTES_MAX = 4 * KIB
+EXPRESSION_COST_MAX = 1_000_000
+"""Units of work that the expressions of one step may do, about a node of a syntax tree each: at most 0.3 s."""
+EXPRESSION_VALUE_BYTES_MAX = 8 * MIB
+"""JSON that the expressions of one step may read, and may give: decoding it holds the engine for about 50 ms."""
+EXPRESSION_PATTERN_BYTES_MAX = 256
+EXPRESSION_PATTERN_WEIGHT_MAX = 20_000
+"""Instructions, roughly, of a pattern's program: its length with counted repetitions multiplied out."""
 EXPRESSIONS_MAX = 1000
 SCHEMA_BYTES_MAX = 128 * KIB
 JSON_DEPTH_MAX = 64
@@ -132,6 +139,12 @@ SEND_BUFFER_BYTES_MAX = 64 * MIB
 """Bytes that may wait in one connection's socket buffer; above it a publish is refused (`busy`)."""
 REPLIES_AWAITED_MAX = 65_536
 """Requests, or publishes, that may wait for their answer on one connection."""
+PULLS_WAITING_MAX = 16_384
+"""Requests for tasks that workers may have waiting at one consumer; the server's default is 512."""
+RETENTION_MS = 30 * DAY_MS
+"""How long the archive keeps ended runs unless the configuration says otherwise."""
+REQUEST_ANSWER_TTL_MS = DAY_MS
+"""How long the first answer to a mutating request is kept for the same request id."""
 
 # -- REST gateway
 HTTP_REQUESTS_IN_FLIGHT_MAX = 2048
@@ -172,3 +185,6 @@ WORKER_TICK_MS = 250
 """How often a worker looks for attempts that need a sign of life."""
 WORKER_RETRY_MS_MAX = 5 * SECOND_MS
 """The longest pause between a worker's attempts to reach the control plane."""
+
+# -- configuration
+CONFIG_BYTES_MAX = 64 * KIB

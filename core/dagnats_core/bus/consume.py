@@ -68,6 +68,8 @@ class OrderedReader(Healing):
         """Messages that match and were stored but not delivered yet, as of the last delivery."""
         self.caught_up = asyncio.Event()
         """Set when all that was stored at the start, or later at one moment, has been delivered."""
+        self.went_back = False
+        """True once the stream has lost messages that were delivered here."""
         self._moved = asyncio.Event()
 
     async def catch_up(self) -> None:
@@ -128,6 +130,7 @@ class OrderedReader(Healing):
                 await api(self._connection, f"CONSUMER.DELETE.{self._stream}.{self._consumer}", None, dict)
 
     def _went_back(self, before: int, now: int) -> None:
+        self.went_back = True
         if self.last_seq == before:
             self.last_seq = now
         if self._on_gap is not None:
@@ -194,8 +197,8 @@ class PullConsumer(Healing):
     """Takes messages from a durable consumer, never more than there are free slots.
 
     `slots()` says how many more messages could be started now; what is asked for and has not come yet stays at or
-    below it. Call `refill()` when slots became free. `on_lost(reason)` is told when the consumer is gone or refuses
-    (then it is tried again, with pauses).
+    below it. Call `refill()` when slots became free. `expires_s()` says how long the next request shall stand at the
+    server. `on_lost(reason)` is told when the consumer is gone or refuses (then it is tried again, with pauses).
     """
 
     def __init__(
@@ -208,10 +211,11 @@ class PullConsumer(Healing):
         *,
         domain: str | None = None,
         on_lost: Callable[[str], None] | None = None,
+        expires_s: Callable[[], float] = lambda: PULL_EXPIRES_S,
     ) -> None:
         super().__init__(connection, f"puller of {stream}.{consumer}", PULL_SILENCE_S)
         self._next = f"{api_prefix(connection, domain)}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._pull_end = b',"expires":%d,"idle_heartbeat":%d}' % (PULL_EXPIRES_S * NS, PULL_HEARTBEAT_S * NS)
+        self._expires_s = expires_s
         self._on_message = on_message
         self._slots = slots
         self._on_lost = on_lost
@@ -270,8 +274,12 @@ class PullConsumer(Healing):
         wanted = slots - self.outstanding
         if wanted <= 0 or (self.outstanding > 0 and wanted < slots // 2):
             return
+        expires_s = self._expires_s()
+        # The server takes heartbeats only where at least two fit.
+        heartbeat_s = PULL_HEARTBEAT_S if expires_s >= 2 * PULL_HEARTBEAT_S else 0
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (wanted, expires_s * NS, heartbeat_s * NS)
         try:
-            self._connection.publish_raw(self._next, b'{"batch":%d' % wanted + self._pull_end, self._inbox)
+            self._connection.publish_raw(self._next, request, self._inbox)
         except (Unavailable, Busy) as error:
             self._break(error.message)
             return

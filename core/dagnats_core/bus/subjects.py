@@ -1,7 +1,7 @@
 """Subjects of a site: built here and nowhere else, from names that were checked before. No IO.
 
-`site` owns everything under `dagnats.<site>.` (docs/wire.md). A task token is the task's name with dots replaced by
-`~`, and `@<group>` appended when a step names a worker group: no user name can hold either character.
+`site` owns everything under `dagnats.<site>.` (docs/wire.md). A task token is the task's name with dots replaced
+by `~`, and `@<group>` appended when a step names a worker group: no user name can hold either character.
 """
 
 from __future__ import annotations
@@ -108,12 +108,19 @@ class Subjects(NamedTuple):
     def progress_of_run(self, run_id: str) -> str:
         return f"dagnats.{self.site}.progress.*.{run_id}.*"
 
-    def archive(self, partition: int) -> str:
+    def payload(self, payload_id: str, part: int | str = ">") -> str:
+        """One part of a payload, or the filter of all its parts."""
+        return f"dagnats.{self.site}.payload.{payload_id}.{part}"
+
+    def all_payloads(self) -> str:
+        return f"dagnats.{self.site}.payload.*.*"
+
+    def archive(self, partition: int | str) -> str:
         return f"dagnats.{self.site}.archive.{partition}"
 
 
 class RunSubject(NamedTuple):
-    """A subject of the run log, taken apart: kind is in.start, in.cancel, in.timer, out.task, out.events, …, timer."""
+    """A subject of the run log, taken apart: kind is in.start, in.cancel, out.task, out.events, …, timer."""
 
     partition: int
     run_id: str

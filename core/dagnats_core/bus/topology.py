@@ -1,4 +1,4 @@
-"""The one list of streams, buckets and consumers of a site (docs/wire.md). Names and settings only; `setup` makes them."""
+"""The one list of streams, buckets and consumers of a site (docs/wire.md). Names only; `setup` makes them."""
 
 from __future__ import annotations
 
