@@ -1,7 +1,8 @@
-"""Reading a stream as it grows: `OrderedReader` sees every message once and in order, `PullConsumer` takes work.
+"""Reading a stream as it grows: `OrderedReader` sees every message once and in order, `PullConsumer` takes
+work.
 
-Both call back synchronously from the read loop and heal by themselves (`healing`). What may not live here: what a
-message means.
+Both call back synchronously from the read loop and heal by themselves (`healing`). What may not live here:
+what a message means.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ OnMessage = Callable[[FastMessage, int, int], None]
 class OrderedReader(Healing):
     """Delivers each message of a stream that matches a filter once, in order, without acknowledgements.
 
-    `start`: a sequence; `new` (what is stored after `start()` was called); or `last_per_subject` (the last message of
-    each subject, then what comes). After a gap, silence or a reconnect it goes on behind the last message seen;
-    `on_gap(reason)` is told, and again with the reason if the stream itself went back behind that (it lost messages).
+    `start`: a sequence; `new` (what is stored after `start()` was called); or `last_per_subject` (the last
+    message of each subject, then what comes). After a gap, silence or a reconnect it goes on behind the
+    last message seen; `on_gap(reason)` is told, and again with the reason if the stream itself went back
+    behind that (it lost messages).
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class OrderedReader(Healing):
         self._consumer = ""
         self._consumer_seq = 0
         self.last_seq: int | None = max(start, 1) - 1 if isinstance(start, int) else None
-        """Sequence of the last message delivered, or the one before the start; None while that is not known."""
+        """Sequence of the last message delivered, or the one before the start; None while that is not
+        known."""
         self.pending = 0
         """Messages that match and were stored but not delivered yet, as of the last delivery."""
         self.caught_up = asyncio.Event()
@@ -73,7 +76,8 @@ class OrderedReader(Healing):
         self._moved = asyncio.Event()
 
     async def catch_up(self) -> None:
-        """Return when all that was stored before this call has been delivered. Bound it: it may take for ever.
+        """Return when all that was stored before this call has been delivered. Bound it: it may take for
+        ever.
 
         Raises what a request to JetStream raises.
         """
@@ -196,9 +200,10 @@ class TaskMessage(msgspec.Struct, gc=False):
 class PullConsumer(Healing):
     """Takes messages from a durable consumer, never more than there are free slots.
 
-    `slots()` says how many more messages could be started now; what is asked for and has not come yet stays at or
-    below it. Call `refill()` when slots became free. `expires_s()` says how long the next request shall stand at the
-    server. `on_lost(reason)` is told when the consumer is gone or refuses (then it is tried again, with pauses).
+    `slots()` says how many more messages could be started now; what is asked for and has not come yet stays
+    at or below it. Call `refill()` when slots became free. `expires_s()` says how long the next request
+    shall stand at the server. `on_lost(reason)` is told when the consumer is gone or refuses (then it is
+    tried again, with pauses).
     """
 
     def __init__(
@@ -277,7 +282,11 @@ class PullConsumer(Healing):
         expires_s = self._expires_s()
         # The server takes heartbeats only where at least two fit.
         heartbeat_s = PULL_HEARTBEAT_S if expires_s >= 2 * PULL_HEARTBEAT_S else 0
-        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (wanted, expires_s * NS, heartbeat_s * NS)
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            wanted,
+            expires_s * NS,
+            heartbeat_s * NS,
+        )
         try:
             self._connection.publish_raw(self._next, request, self._inbox)
         except (Unavailable, Busy) as error:
