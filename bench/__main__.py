@@ -1,4 +1,4 @@
-"""`python -m bench [--shape chain|single|fanout] [--durability always|os] [--rounds 5] [--stored N] [--json FILE] [--plot FILE]`
+"""`python -m bench [--shape chain|single|fanout] [--durability always|os] [--rounds 5] [--stored N] [--json FILE]`
 
 Each round measures, one after the other in the same system: runs saturated, runs one by one, and the raw limit. What
 counts is the ratio within a round; machines and days differ. With `--stored N` the store holds N ended runs first, and
@@ -109,17 +109,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(SHAPES), default="chain")
     parser.add_argument("--durability", choices=["always", "os"], default="always")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--stored", type=int, default=0, help="measure again with so many ended runs in the store"
-    )
+    parser.add_argument("--stored", type=int, default=0, help="measure again with so many ended runs in the store")
     parser.add_argument("--json", type=Path, help="write all figures of all rounds")
     parser.add_argument("--plot", type=Path, help="write a plot (SVG or PNG)")
     options = parser.parse_args()
     shape = SHAPES[options.shape]
     with running(options.durability) as system:
-        report = asyncio.run(
-            measure(system, shape, options.durability == "always", options.rounds, options.stored)
-        )
+        report = asyncio.run(measure(system, shape, options.durability == "always", options.rounds, options.stored))
     report = {"shape": shape.name, "durability": options.durability, **report}
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -20,9 +20,7 @@ from dagnats_core.bus.publish import OutMessage, Publisher
 STREAM = "bench-raw"
 BATCH = 500
 WINDOW = 2000
-BODY = (
-    b'{"v":1,"n":2,"after":1,"at":1764000000000,"task":{"input":' + str(INPUT).encode() + b"}}" + b"x" * 250
-)
+BODY = b'{"v":1,"n":2,"after":1,"at":1764000000000,"task":{"input":' + str(INPUT).encode() + b"}}" + b"x" * 250
 
 
 async def raw_messages_per_s(client: Client, url: str, messages: int, synced: bool) -> float:
@@ -51,9 +49,7 @@ async def raw_messages_per_s(client: Client, url: str, messages: int, synced: bo
 
 async def _publish_singly(publisher: Publisher, messages: int) -> None:
     for first in range(0, messages, WINDOW):
-        acks = [
-            publisher.publish(f"bench.raw.{i}", BODY) for i in range(first, min(first + WINDOW, messages))
-        ]
+        acks = [publisher.publish(f"bench.raw.{i}", BODY) for i in range(first, min(first + WINDOW, messages))]
         await asyncio.gather(*acks)
 
 

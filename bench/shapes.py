@@ -8,7 +8,7 @@ from dagnats import Workflow
 
 
 class Shape(NamedTuple):
-    """`messages`: stored per run, by design: one a step where a step's output is the next one's input, two at a join."""
+    """`messages`: stored per run, by design: one a step where its output is the next one's input, two at a join."""
 
     name: str
     workflow: Workflow

@@ -48,9 +48,7 @@ def running(durability: str) -> Iterator[System]:
         try:
             url = _ready(serve, log)
             environ = {**os.environ, "DAGNATS_NATS_URL": url}
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker"], env=environ, stderr=subprocess.DEVNULL
-            )
+            worker = subprocess.Popen([sys.executable, "-m", "bench.worker"], env=environ, stderr=subprocess.DEVNULL)
             try:
                 yield System(url, psutil.Process(serve.pid), psutil.Process(worker.pid))
             finally:

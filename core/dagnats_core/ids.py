@@ -1,4 +1,4 @@
-"""Identifiers: names that users choose, run ids that carry their partition, hashes. Pure: time and entropy are arguments.
+"""Identifiers: names that users choose, run ids that carry their partition, hashes. Pure: time is an argument.
 
 A run id is 28 characters of lower-case Crockford base32: 26 that identify and 2 that name the partition (0..1023),
 so that whoever holds an id can build its subjects. Time-ordered ids are ULIDs (48 bit milliseconds, 80 bit entropy);

@@ -84,8 +84,8 @@ LEASE_TTL_MS = 4 * SECOND_MS
 LEASE_RENEW_MS = SECOND_MS // 2
 """TTL and this bound a takeover: at most 4.5 s after `kill -9` a partition is somebody else's."""
 LEASE_MARGIN_MS = 5 * SECOND_MS // 2
-"""An owner trusts its lease only until `renewed + TTL - margin` by its own clock: longer than REPORT_TIMEOUT_MS, so that
-an answer given at the last moment and delivered late finds nobody who still waits for it."""
+"""An owner trusts its lease only until `renewed + TTL - margin` by its own clock: longer than REPORT_TIMEOUT_MS, so
+that an answer given at the last moment and delivered late finds nobody who still waits for it."""
 REPORT_TIMEOUT_MS = 2 * SECOND_MS
 """How long a worker waits for the answer to a report before it sends it again."""
 PUBLISH_TIMEOUT_MS = 2 * SECOND_MS

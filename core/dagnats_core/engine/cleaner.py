@@ -193,4 +193,3 @@ class Cleaner:
         for message in sorted(found, key=lambda stored: stored.seq):
             body = {"seq": message.seq, "no_erase": True}
             await api(self._connection, f"STREAM.MSG.DELETE.{stream}", body, msgspec.Raw)
-

@@ -82,4 +82,3 @@ def log_message(message: StoredMessage) -> LogMessage:
         target = message.header("Nats-Schedule-Target") or ""
         key = target.rpartition(".")[2]
     return LogMessage(message.seq, kind, message.data, key)
-

@@ -32,8 +32,8 @@ class OutMessage(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """`messages` go out in this order, as one batch or piece by piece. `notices`: step plans whose workers are told that
-    the run has ended, once that is committed. `needs`: payloads to load before the rest can be decided."""
+    """`messages` go out in this order, as one batch or piece by piece. `notices`: step plans whose workers are told
+    that the run has ended, once that is committed. `needs`: payloads to load before the rest can be decided."""
 
     messages: list[OutMessage]
     notices: list[StepPlan]

@@ -101,9 +101,7 @@ def broken_state(
     return state
 
 
-def _take_what_stands(
-    state: RunState, message: LogMessage, cached: Callable[[str], Plan | None] | None
-) -> None:
+def _take_what_stands(state: RunState, message: LogMessage, cached: Callable[[str], Plan | None] | None) -> None:
     if message.kind == "in.start":
         start = m.decode_start(message.data)
         plan = cached(start.hash) if cached is not None else None

@@ -16,15 +16,13 @@ FORMAT = 1
 NULL = Raw(b"null")
 
 RunStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
-StepStatus = Literal[
-    "pending", "queued", "running", "waiting", "completed", "failed", "skipped", "cancelled"
-]
+StepStatus = Literal["pending", "queued", "running", "waiting", "completed", "failed", "skipped", "cancelled"]
 Labels = list[str] | dict[str, str]
 """Tags of a run: words, or names with values; kept in the form in which they were given."""
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """A value that is kept in the payload store instead of in the message: its id, size in bytes, and SHA-256 (hex)."""
+    """A value that is kept in the payload store instead of in the message: its id, bytes, and SHA-256 (hex)."""
 
     id: str
     size: int
@@ -36,7 +34,7 @@ Value = Raw | Ref
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a step or run failed: a code (`timeout`, `worker_lost`, `invalid_input`, or one of the handler's own), words, data."""
+    """Why a step or run failed: a code (`timeout`, `worker_lost`, or one of the handler's own), words, data."""
 
     code: str
     message: str
@@ -48,7 +46,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A completed step that a retried run takes over. Large outputs are references, so that a start fits one message."""
+    """A completed step that a retried run takes over. Large outputs are references: a start is one message."""
 
     output: Raw | UnsetType = UNSET
     output_ref: Ref | None = None
@@ -59,7 +57,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Start(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`in.start`: a run was asked for. `digest` is that of the request, so that the same request id with another body is seen."""
+    """`in.start`: a run was asked for. `digest`: of the request, to see the same request id with another body."""
 
     v: int
     at: int
@@ -279,7 +277,7 @@ class Floor(msgspec.Struct, frozen=True):
 
 
 class Timer(msgspec.Struct, frozen=True):
-    """The schedule message `timer`, armed for `due`; its target is `in.timer.<key>`. Its body is that of `TimerFired`."""
+    """The schedule message `timer`, armed for `due`, with target `in.timer.<key>`. Its body is that of `TimerFired`."""
 
     due: int
     key: str
@@ -318,7 +316,7 @@ class ReportAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CancelNotice(msgspec.Struct, frozen=True):
-    """Published unstored on `cancel.<task>`: the run has ended; whoever runs or is about to run one of its tasks stops."""
+    """Published unstored on `cancel.<task>`: the run has ended; whoever runs one of its tasks stops."""
 
     run_id: str
 

@@ -57,7 +57,7 @@ class StepState:
 
 
 class RunState:
-    """One run: a fold over its messages. `n` counts `out` messages, `folded` is the last `in` sequence that it knows."""
+    """One run: a fold over its messages. `n` counts `out` messages, `folded` is the last `in` sequence it knows."""
 
     __slots__ = (
         "armed",
