@@ -1,0 +1,79 @@
+"""The settings of `serve`, `dagnats-engine` and `dagnats-api` as flags, and `config show`. The table stands in core."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from dagnats_cli import render
+from dagnats_cli.options import Options
+from dagnats_core.config import FIELDS, Config, Field, load_config, show_config
+from dagnats_core.errors import EXIT_OK
+
+SERVE = (
+    "data_dir", "site", "nats_port", "http_addr", "no_http", "durability", "archive_retention",
+    "config", "log_format", "log_level",
+)  # fmt: skip
+ENGINE = ("nats_url", "site", "creds", "http_addr", "no_http", "config", "log_format", "log_level")
+API = ENGINE
+
+
+def with_flags(names: tuple[str, ...], defaults: Mapping[str, str] | None = None) -> Callable[[Any], Any]:
+    """Give a function that takes `**flags` the flags of these settings. `defaults`: where the program has its own."""
+    parameters = [_parameter(FIELDS[name], (defaults or {}).get(name, FIELDS[name].default)) for name in names]
+
+    def decorate(function: Any) -> Any:
+        function.__signature__ = inspect.Signature(parameters)
+        return function
+
+    return decorate
+
+
+def load(flags: Mapping[str, Any], defaults: Mapping[str, str] | None = None) -> Config:
+    """The settings in force. Raises Invalid with all that is wrong, each with its file, line and rule."""
+    return load_config(flags, os.environ, Path.cwd(), defaults)
+
+
+def _parameter(field: Field, default: str | None) -> inspect.Parameter:
+    switch = field.kind.name == "switch"
+    shown = f" [default: {default}]" if default is not None and not switch else ""
+    about = Parameter(
+        name=field.flag,
+        help=f"{field.help} [env: {field.env}]{shown}",
+        metavar=None if switch else field.kind.name.upper(),
+        negative=(),
+        show_default=False,
+    )
+    value: Any = bool if switch else str
+    annotation = Annotated[value | None, about]
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+class Setting(msgspec.Struct):
+    """A line of `config show`."""
+
+    name: str
+    value: str
+    source: str
+
+
+def show(
+    *,
+    config: Annotated[
+        str | None, Parameter(help="The file to read instead of those in the usual places", metavar="FILE")
+    ] = None,
+    options: Annotated[Options, Parameter(parse=False)],
+) -> int:
+    """Print each setting with its value and where it comes from."""
+    items = [Setting(*row) for row in show_config(load({"config": config}))]
+    if options.json:
+        print(render.json_line({"items": items, "next_cursor": None}))
+    else:
+        render.table(items, ("name", "value", "source"), render.console())
+    return EXIT_OK
