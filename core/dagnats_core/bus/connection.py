@@ -1,9 +1,8 @@
 """One connection to NATS: connect, reconnect for ever, receive and send fast, ask and be answered.
 
-nats-py stays the client (servers, authentication, TLS, reconnect, subscriptions); its slow paths are gone round:
-`FrameParser` takes the place of its parser and calls fast subscriptions from the read loop; `publish_raw` puts bytes
-into the client's own queue of pending commands, which leaves as one write per turn of the event loop; requests go
-through one wildcard inbox. What may not live here: anything about JetStream or workflows.
+`FastClient` does the sending and receiving; this is what everybody else holds: options, listeners, requests
+through one wildcard inbox, and the log of what happens to the connection. What may not live here:
+JetStream, workflows.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import itertools
 import random
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, cast
@@ -23,22 +22,20 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 
 from dagnats_core import limits
+from dagnats_core.bus.client import FastClient
 from dagnats_core.bus.errors import ConnectionLost, NoResponders, RequestTimeout
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.waiting import Waiting
-from dagnats_core.bus.wire import FastCallback, FrameParser
-from dagnats_core.errors import Busy, DagNatsError, Forbidden, Invalid, Problem, TooLarge, Unavailable
+from dagnats_core.bus.wire import FastCallback
+from dagnats_core.errors import DagNatsError, Forbidden, Invalid, Problem, Unavailable
 
 RECONNECT_WAIT_S = (0.1, 0.25)
 """Each connection draws its pause between attempts from this range, so that many do not knock at once."""
 PING_INTERVAL_S = 10
 ATTEMPT_TIMEOUT_S = 2
-FLUSH_BYTES = 256 * limits.KIB
-"""Pending bytes that leave at once instead of at the end of the event loop's turn."""
 
 _DENIED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
@@ -62,34 +59,15 @@ class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The JetStream domain to use; None is the one of the server connected to."""
 
 
-class _ServerRefused(NatsError):
-    """An -ERR of the server, in its own words."""
-
-
-class _Client(Client):
-    """nats-py's client with the fast parser, and with errors of the server answered by a reconnect, never by the end."""
-
-    def __init__(self, callbacks: dict[str, FastCallback]) -> None:
-        super().__init__()
-        self._ps = cast(Any, FrameParser(self, callbacks))
-
-    async def _process_err(self, err_msg: str) -> None:
-        error = _ServerRefused(err_msg.strip("'"))
-        await self._error_cb(error)
-        if "permissions violation" not in err_msg.lower():
-            await self._process_op_err(error)
-
-
 class Connection:
     """A connection that heals itself. Make it with `connect`; use it from its event loop only."""
 
     def __init__(self, options: ConnectOptions) -> None:
         self.options = options
         self._loop = asyncio.get_running_loop()
-        self._callbacks: dict[str, FastCallback] = {}
-        self._client = _Client(self._callbacks)
-        self._flush_due = False
-        self._choked = False
+        self._client = FastClient()
+        self.publish_raw = self._client.publish_raw
+        self.publish_all = self._client.publish_all
         self._reconnect_listeners: list[Callable[[], None]] = []
         self._disconnect_listeners: list[Callable[[], None]] = []
         self._collectors: dict[str, FastCallback] = {}
@@ -127,7 +105,8 @@ class Connection:
         await self.subscribe_fast(self._requests.prefix + "*", self._on_reply)
 
     async def close(self) -> None:
-        """Send what is pending and end the connection; every wait ends with ConnectionLost. Closing twice is fine."""
+        """Send what is pending and end the connection; every wait ends with ConnectionLost. Closing twice
+        is fine."""
         self._reconnect_listeners.clear()
         self._broken()
         self._disconnect_listeners.clear()
@@ -176,15 +155,17 @@ class Connection:
     async def subscribe_fast(self, subject: str, callback: FastCallback, queue: str = "") -> Subscription:
         """Call `callback` with each message, from the read loop itself: it must be short and must not block.
 
-        An exception that it raises is logged. The subscription outlives reconnects; end it with `unsubscribe_fast`.
+        An exception that it raises is logged. The subscription outlives reconnects; end it with
+        `unsubscribe_fast`.
         """
         # nats-py takes the next id before its first await, so no message can come before its callback stands.
-        self._callbacks[str(self._client._sid + 1)] = callback
+        self._client.callbacks[str(self._client._sid + 1)] = callback
         return await self._client.subscribe(subject, queue=queue)
 
     async def unsubscribe_fast(self, subscription: Subscription) -> None:
-        """End a fast subscription; nothing is delivered to its callback any more. Tolerates a closed connection."""
-        self._callbacks.pop(str(subscription._id), None)
+        """End a fast subscription; nothing is delivered to its callback any more. Tolerates a closed
+        connection."""
+        self._client.callbacks.pop(str(subscription._id), None)
         if not (self._client.is_closed or subscription._closed):
             await subscription.unsubscribe()
 
@@ -196,84 +177,12 @@ class Connection:
                 await self.flush()
         await self.unsubscribe_fast(subscription)
 
-    # -- send
-
-    def publish_raw(self, subject: str, data: bytes, reply: str = "", header_block: bytes = b"") -> None:
-        """Send one message; it leaves with the others of this turn of the event loop, in the order of the calls.
-
-        Subjects are not checked here: they are built from checked names. Raises Unavailable while disconnected
-        (nothing is kept for later: who needs it sent asks again), Busy while the socket is choked by more than
-        `limits.SEND_BUFFER_BYTES_MAX`, TooLarge above the server's max_payload.
-        """
-        if self._client._status != Client.CONNECTED or self._choked:
-            self._check_open()
-        self._enqueue(subject, data, reply, header_block)
-
-    def publish_all(self, messages: Sequence[tuple[str, bytes, str, bytes]]) -> None:
-        """`publish_raw` for many (subject, data, reply, header block): all are sent, or none and it raises."""
-        self._check_open()
-        room = self._client._max_payload - 12
-        for subject, data, _, header_block in messages:
-            if len(data) + len(header_block) > room:
-                raise self._too_large(subject, len(data) + len(header_block) + 12)
-        for message in messages:
-            self._enqueue(*message)
-
-    def _enqueue(self, subject: str, data: bytes, reply: str, header_block: bytes) -> None:
-        client = self._client
-        size = len(data)
-        parts: tuple[bytes, ...]
-        if header_block:
-            header_size = len(header_block) + 12
-            size += header_size
-            head = f"HPUB {subject} {reply} {header_size} {size}\r\nNATS/1.0\r\n".encode()
-            parts = (head, header_block, b"\r\n", data, b"\r\n")
-        else:
-            parts = (f"PUB {subject} {reply} {size}\r\n".encode(), data, b"\r\n")
-        if size > client._max_payload:
-            raise self._too_large(subject, size)
-        client._pending += parts
-        client._pending_data_size += size + len(parts[0])
-        if client._pending_data_size > FLUSH_BYTES:
-            self._flush()
-        elif not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush_soon)
-
-    def _too_large(self, subject: str, size: int) -> TooLarge:
-        return TooLarge(f"{subject}: {size} bytes exceed the server's max_payload of {self.max_payload}")
-
-    def _flush_soon(self) -> None:
-        self._flush_due = False
-        self._flush()
-
-    def _flush(self) -> None:
-        client = self._client
-        pending = client._pending
-        transport = cast(TcpTransport, client._transport)
-        if not pending or client._status != Client.CONNECTED or transport is None or transport._io_writer is None:
-            return
-        client._pending = []
-        client._pending_data_size = 0
-        socket = transport._io_writer.transport
-        socket.writelines(pending)
-        self._choked = socket.get_write_buffer_size() > limits.SEND_BUFFER_BYTES_MAX
-
-    def _check_open(self) -> None:
-        client = self._client
-        if client._status != Client.CONNECTED:
-            raise Unavailable(f"not connected to {self.url}")
-        transport = cast(TcpTransport, client._transport)
-        if transport._io_writer is not None:
-            size = transport._io_writer.transport.get_write_buffer_size()
-            self._choked = size > limits.SEND_BUFFER_BYTES_MAX
-        if self._choked:
-            raise Busy(f"more than {limits.SEND_BUFFER_BYTES_MAX} bytes wait to be sent to {self.url}")
+    # -- send (`publish_raw` and `publish_all` are FastClient's)
 
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Wait until the server has read all that was sent so far. Raises Unavailable or RequestTimeout."""
-        self._check_open()
-        self._flush()
+        self._client.check_open()
+        self._client.write_pending()
         try:
             await self._client.flush(cast(int, timeout_s))
         except NatsError as error:
@@ -284,7 +193,8 @@ class Connection:
     def request_cb(
         self, subject: str, data: bytes, timeout_s: float, headers: bytes = b""
     ) -> asyncio.Future[FastMessage]:
-        """Send a request; the future of its reply. It fails with NoResponders, RequestTimeout or ConnectionLost.
+        """Send a request; the future of its reply. It fails with NoResponders, RequestTimeout or
+        ConnectionLost.
 
         Raises what `publish_raw` raises, and Busy above `limits.REPLIES_AWAITED_MAX` in flight.
         """
@@ -322,7 +232,6 @@ class Connection:
     # -- nats-py's callbacks
 
     def _broken(self) -> None:
-        self._choked = False
         self._requests.fail_all(lambda about: ConnectionLost(f"the connection broke before {about} was answered"))
         for listener in tuple(self._disconnect_listeners):
             listener()
@@ -343,7 +252,8 @@ class Connection:
                 self.refused.set_result(text)
 
     async def _on_disconnected(self) -> None:
-        log.warning("bus.disconnected", url=self.url)
+        if not self._client.is_closed:
+            log.warning("bus.disconnected", url=self.url)
         self._broken()
 
     async def _on_reconnected(self) -> None:

@@ -1,4 +1,5 @@
-"""What the bus raises: the exceptions of requests and publishes, and the table from JetStream's codes to them. Pure."""
+"""What the bus raises: the exceptions of requests and publishes, and the table from JetStream's codes to
+them. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class ApiError(Unavailable):
 
 
 class PublishTimeout(TimedOut):
-    """No acknowledgement came, in time or before the connection broke: the outcome is UNKNOWN, it may still be stored."""
+    """No acknowledgement came, in time or before the connection broke: the outcome is UNKNOWN, it may still
+    be stored."""
 
 
 class NoStream(Unavailable):
@@ -38,7 +40,8 @@ class NoStream(Unavailable):
 
 
 class WrongSequence(Conflict):
-    """An expected sequence did not hold; nothing was stored. `stored_seq` is the sequence that stands, if told."""
+    """An expected sequence did not hold; nothing was stored. `stored_seq` is the sequence that stands, if
+    told."""
 
     def __init__(self, message: str, stored_seq: int | None = None) -> None:
         super().__init__(message)

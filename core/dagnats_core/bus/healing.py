@@ -1,9 +1,11 @@
-"""The life that ordered readers and pull consumers share: opened, watched, opened again when it went wrong. No wire words.
+"""The life that ordered readers and pull consumers share: opened, watched, opened again when it went wrong.
+No wire words.
 
-    start -> open -> alive --(gap, silence, reconnect, refusal)--> broken -> open -> alive …      stop from anywhere
+    start -> open -> alive --(gap, silence, reconnect, refusal)--> broken -> open -> alive …      stop from
+    anywhere
 
-A subclass says how to open (a fresh subscription each time, so that nothing asked for before can still arrive) and
-calls `_break` when it finds that it missed something.
+A subclass says how to open (a fresh subscription each time, so that nothing asked for before can still
+arrive) and calls `_break` when it finds that it missed something.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Healing:
         self._remove_listener: Callable[[], None] | None = None
 
     async def start(self) -> None:
-        """Open; raises what the first attempt raises. Later troubles heal by themselves. Starting twice is fine."""
+        """Open; raises what the first attempt raises. Later troubles heal by themselves. Starting twice is
+        fine."""
         if self._task is not None:
             return
         try:

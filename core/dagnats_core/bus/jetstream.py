@@ -1,4 +1,5 @@
-"""JetStream's request API, spoken raw: subjects, JSON in and out, errors by code; and what a delivery's reply tells.
+"""JetStream's request API, spoken raw: subjects, JSON in and out, errors by code; and what a delivery's
+reply tells.
 
 Only the vocabulary lives here. Publishing, consuming, reading and setting up have modules of their own.
 """
@@ -49,7 +50,8 @@ class StreamInfo(msgspec.Struct):
 
 
 class ConsumerInfo(msgspec.Struct):
-    """A consumer's settings and position. `delivered.stream_seq` of a new one is where it starts, less one."""
+    """A consumer's settings and position. `delivered.stream_seq` of a new one is where it starts, less
+    one."""
 
     stream_name: str
     name: str

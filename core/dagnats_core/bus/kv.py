@@ -1,6 +1,8 @@
-"""Keys and values on a stream, laid out as NATS KV buckets (ADR-8), so that `nats kv` reads them. Raw messages only.
+"""Keys and values on a stream, laid out as NATS KV buckets (ADR-8), so that `nats kv` reads them. Raw
+messages only.
 
-Values are bytes: what they mean is the caller's affair. Every write is awaited; reads are direct unless `fresh`.
+Values are bytes: what they mean is the caller's affair. Every write is awaited; reads are direct unless
+`fresh`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from dagnats_core.bus.read import get_last, last_by_subjects
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One key as it stands. `revision` is the sequence of its write; `deleted` if that was a delete or an expiry."""
+    """One key as it stands. `revision` is the sequence of its write; `deleted` if that was a delete or an
+    expiry."""
 
     key: str
     value: bytes
@@ -43,7 +46,8 @@ class Bucket:
         return None if entry is None or entry.deleted else entry
 
     async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
-        """Write whatever stands; the new revision. `ttl_s`: the key goes away after so many seconds (at least 1)."""
+        """Write whatever stands; the new revision. `ttl_s`: the key goes away after so many seconds (at
+        least 1)."""
         return await self._write(key, value, None, ttl_s)
 
     async def create(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
@@ -61,12 +65,14 @@ class Bucket:
         return await self._write(key, value, revision, ttl_s)
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Delete a key; its tombstone goes away by itself. With `revision`: raises WrongSequence if it has moved on."""
+        """Delete a key; its tombstone goes away by itself. With `revision`: raises WrongSequence if it has
+        moved on."""
         block = b"KV-Operation: PURGE\r\nNats-Rollup: sub\r\nNats-TTL: 1s\r\n"
         await self._publisher.publish(self._prefix + key, b"", block + _expect(revision))
 
     async def entries(self, keys: str = ">") -> dict[str, Entry]:
-        """All keys that match (`a.*`, `a.>`), in one request while they are at most 1,024; by a reader above that."""
+        """All keys that match (`a.*`, `a.>`), in one request while they are at most 1,024; by a reader
+        above that."""
         subject = self._prefix + keys
         try:
             stored = await last_by_subjects(self._connection, self.stream, [subject])
@@ -78,17 +84,15 @@ class Bucket:
     def watch(self, keys: str, on_entry: Callable[[Entry], None]) -> OrderedReader:
         """A reader that calls `on_entry` with each key that matches as it stands, and then with every change.
 
-        Start and stop it; `caught_up` is set when the first pass is through. After a gap, changes of one key may come
-        as one.
+        Start and stop it; `caught_up` is set when the first pass is through. After a gap, changes of one
+        key may come as one.
         """
 
         def on_message(message: FastMessage, seq: int, time_ms: int) -> None:
             key = message.subject[len(self._prefix) :]
             on_entry(Entry(key, message.data, seq, time_ms, _is_tombstone(message.headers)))
 
-        return OrderedReader(
-            self._connection, self.stream, [self._prefix + keys], on_message, start="last_per_subject"
-        )
+        return OrderedReader(self._connection, self.stream, [self._prefix + keys], on_message, start="last_per_subject")
 
     async def _entries_by_reader(self, keys: str) -> dict[str, Entry]:
         found: dict[str, Entry] = {}

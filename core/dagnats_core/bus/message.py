@@ -1,8 +1,9 @@
 """Messages as they come off the wire, and the header blocks that go onto it. Pure: no IO, no clock.
 
-A received message keeps its headers as the raw block that the server sent and reads a header only when it is asked
-for. A *header block* to send is header lines alone (`Name: value\\r\\n`…), so that blocks built once can be added:
-`fence + msg_id`. The connection puts the version line before and the empty line after it.
+A received message keeps its headers as the raw block that the server sent and reads a header only when it
+is asked for. A *header block* to send is header lines alone (`Name: value\\r\\n`…), so that blocks built
+once can be added: `fence + msg_id`. The connection puts the version line before and the empty line after
+it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class FastMessage(msgspec.Struct, gc=False):
 
 
 class StoredMessage(msgspec.Struct, gc=False):
-    """One message as a stream stores it. `headers` is the raw block as it was published, or with the server's own."""
+    """One message as a stream stores it. `headers` is the raw block as it was published, or with the
+    server's own."""
 
     subject: str
     seq: int

@@ -1,8 +1,8 @@
 """Objects too large for a message: chunks on subjects of their own, so that any part is one direct get away.
 
-Chunk n of an object is the only message on `….payload.<id>.<n>`; `….payload.<id>.seal` says that it is whole: size and
-digest. Nothing is ever written over (each publish expects nothing there), so a repeated put is harmless and another
-content under the same id is refused.
+Chunk n of an object is the only message on `….payload.<id>.<n>`; `….payload.<id>.seal` says that it is
+whole: size and digest. Nothing is ever written over (each publish expects nothing there), so a repeated put
+is harmless and another content under the same id is refused.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _StreamSubjects(msgspec.Struct):
 
 
 class Objects:
-    """The objects of a site. Ids are subject tokens, checked by whoever makes them; chunks hold `CHUNK_BYTES`."""
+    """The objects of a site. Ids are subject tokens, checked by whoever makes them; chunks hold
+    `CHUNK_BYTES`."""
 
     def __init__(self, connection: Connection, publisher: Publisher, topology: Topology) -> None:
         self._connection = connection
@@ -53,7 +54,8 @@ class Objects:
         self._subjects = Subjects(topology.site)
 
     async def put(self, object_id: str, data: bytes) -> Seal:
-        """Store and seal `data`. Raises as `put_chunk` and `seal`; after an error the same put may be repeated."""
+        """Store and seal `data`. Raises as `put_chunk` and `seal`; after an error the same put may be
+        repeated."""
         seal = Seal(len(data), hashlib.sha256(data).hexdigest())
         starts = range(0, len(data), CHUNK_BYTES)
         for first in range(0, len(starts), CHUNKS_IN_FLIGHT):
@@ -67,8 +69,8 @@ class Objects:
     async def put_chunk(self, object_id: str, index: int, data: bytes) -> None:
         """Store chunk `index`; the same again is fine.
 
-        Raises Conflict if another content stands there, TooLarge, Invalid for an empty chunk, and what a publish
-        raises: after PublishTimeout put it again.
+        Raises Conflict if another content stands there, TooLarge, Invalid for an empty chunk, and what a
+        publish raises: after PublishTimeout put it again.
         """
         if len(data) > CHUNK_BYTES or index * CHUNK_BYTES + len(data) > limits.PAYLOAD_BYTES_MAX:
             raise TooLarge(
@@ -112,7 +114,8 @@ class Objects:
         return data
 
     async def get(self, object_id: str, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset` on, fewer at the end; only the chunks that hold them are read. Raises NotFound."""
+        """`length` bytes from `offset` on, fewer at the end; only the chunks that hold them are read.
+        Raises NotFound."""
         seal = await self.sealed(object_id)
         if seal is None:
             raise NotFound(f"there is no object {object_id}")
@@ -124,7 +127,8 @@ class Objects:
         return b"".join(parts)[offset - first * CHUNK_BYTES : end - first * CHUNK_BYTES]
 
     async def get_all(self, object_id: str, seal: Seal) -> bytes:
-        """A whole object, checked against `seal`. Raises NotFound, and `internal` if the digest does not fit."""
+        """A whole object, checked against `seal`. Raises NotFound, and `internal` if the digest does not
+        fit."""
         indexes = range(-(-seal.size // CHUNK_BYTES))
         parts: list[bytes] = []
         for first in range(0, len(indexes), CHUNKS_IN_FLIGHT):

@@ -1,6 +1,7 @@
 """Publishes into JetStream, pipelined: a call sends at once and returns the future of its acknowledgement.
 
-What may not live here: when to batch, what to do about a refusal, any retry. Those are the caller's decisions.
+What may not live here: when to batch, what to do about a refusal, any retry. Those are the caller's
+decisions.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ _answer = msgspec.json.Decoder(_Answer)
 class Publisher:
     """Publishes over one connection; `await start()` before the first publish.
 
-    Every outcome is in the future: PubAck, or WrongSequence, BatchRefused, Duplicate, StoreFull, TooLarge, NoStream,
-    ApiError (refused: nothing stored), Unavailable or Busy (not sent), PublishTimeout (unknown: it may be stored,
-    or still be on its way).
+    Every outcome is in the future: PubAck, or WrongSequence, BatchRefused, Duplicate, StoreFull, TooLarge,
+    NoStream, ApiError (refused: nothing stored), Unavailable or Busy (not sent), PublishTimeout (unknown:
+    it may be stored, or still be on its way).
     """
 
     def __init__(self, connection: Connection, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -99,10 +100,12 @@ class Publisher:
         return future
 
     def publish_batch(self, messages: Sequence[OutMessage]) -> asyncio.Future[PubAck]:
-        """Send an atomic batch (ADR-50) to one stream: all of it is stored or nothing; at most 1,000 messages.
+        """Send an atomic batch (ADR-50) to one stream: all of it is stored or nothing; at most 1,000
+        messages.
 
-        Only the first message that touches a subject may carry an expected sequence for it. A batch of one goes as a
-        plain publish, whose duplicate is told by `PubAck.duplicate` and not by Duplicate. Raises ValueError if empty.
+        Only the first message that touches a subject may carry an expected sequence for it. A batch of one
+        goes as a plain publish, whose duplicate is told by `PubAck.duplicate` and not by Duplicate. Raises
+        ValueError if empty.
         """
         if not messages:
             raise ValueError("an empty batch")

@@ -1,7 +1,7 @@
 """Reading what a stream holds, one request at a time: last of each subject, from a sequence on, one message.
 
-Direct gets are answered by any replica and may lag behind the leader; `fresh=True` asks the leader. Nothing here keeps
-a consumer or a position.
+Direct gets are answered by any replica and may lag behind the leader; `fresh=True` asks the leader. Nothing
+here keeps a consumer or a position.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ async def last_by_subjects(
 ) -> list[StoredMessage]:
     """The last message of each subject that matches a filter, ascending by sequence, in one consistent cut.
 
-    `up_to_seq`: as the stream stood at that sequence. Raises TooManySubjects above 1,024 subjects, Unavailable,
-    RequestTimeout.
+    `up_to_seq`: as the stream stood at that sequence. Raises TooManySubjects above 1,024 subjects,
+    Unavailable, RequestTimeout.
     """
     for _ in range(READ_TRIES):
         try:
@@ -92,7 +92,8 @@ async def read_from(
 
 
 async def get_last(connection: Connection, stream: str, subject: str, *, fresh: bool = False) -> StoredMessage | None:
-    """The last message of a subject, None if there is none. `fresh`: from the leader, so it sees every stored write."""
+    """The last message of a subject, None if there is none. `fresh`: from the leader, so it sees every
+    stored write."""
     if fresh:
         return await _get_by_leader(connection, stream, {"last_by_subj": subject})
     return await _get_direct(connection, f"{stream}.{subject}", b"")

@@ -1,7 +1,7 @@
 """Header blocks of message schedules (ADR-51): timers that the server keeps and fires. Pure.
 
-A schedule is a message on a subject of its own; publishing on that subject again replaces it. When it is due the
-server stores its body on the target subject and removes it.
+A schedule is a message on a subject of its own; publishing on that subject again replaces it. When it is
+due the server stores its body on the target subject and removes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Makes what a site keeps in JetStream, or checks it: streams, buckets, task consumers. Starters may race.
 
-The settings of every stream stand here and nowhere else (docs/wire.md lists them). The run stream of shard 0 is the
-site: its metadata says the site's id, format, partitions and shards, and whoever creates it first has decided.
+The settings of every stream stand here and nowhere else (docs/wire.md lists them). The run stream of shard
+0 is the site: its metadata says the site's id, format, partitions and shards, and whoever creates it first
+has decided.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ class _AccountInfo(msgspec.Struct):
 async def ensure(connection: Connection, topology: Topology, settings: SiteSettings) -> SiteInfo:
     """Make the site, or check and complete it. Idempotent, also when several start at once.
 
-    Raises Unavailable if JetStream does not answer or the server is too old (it names its version), Conflict if
-    the site has a newer format, another id than expected (it names both), or other replicas than asked for.
+    Raises Unavailable if JetStream does not answer or the server is too old (it names its version),
+    Conflict if the site has a newer format, another id than expected (it names both), or other replicas
+    than asked for.
     """
     level = (await api(connection, "INFO", None, _AccountInfo)).api.level
     version = str(connection.server_info.get("version", "unknown"))
@@ -121,7 +123,8 @@ async def ensure_task_consumer(
     ack_wait_ms: int = limits.ACK_WAIT_MS,
     max_ack_pending: int = limits.TASKS_IN_FLIGHT_MAX,
 ) -> list[ConsumerInfo]:
-    """The durable consumer that hands out the tasks of one token, made or brought to these settings: one a shard."""
+    """The durable consumer that hands out the tasks of one token, made or brought to these settings: one a
+    shard."""
     name = topology.task_consumer(token)
     config = {
         "name": name,
@@ -154,7 +157,8 @@ async def ensure_task_consumer(
 
 
 def run_stream(topology: Topology, shard: int, partitions: int, replicas: int, metadata: dict[str, str]) -> Config:
-    """The run log of one shard. Every subject is written once but own, floor and timer, whose last message counts."""
+    """The run log of one shard. Every subject is written once but own, floor and timer, whose last message
+    counts."""
     prefix = Subjects(topology.site).prefix
     if topology.shards == 1:
         subjects = [f"{prefix}.run.>", f"{prefix}.own.*", f"{prefix}.floor.*"]
@@ -181,8 +185,9 @@ def run_stream(topology: Topology, shard: int, partitions: int, replicas: int, m
 def archive_stream(topology: Topology, site: SiteInfo) -> Config:
     """Ended runs, copied by the server itself from the run log, on one subject a partition.
 
-    Without replicas it is written asynchronously: what a crash takes is copied again, for the run log keeps it longer
-    than the server's sync interval. Otherwise each ended run would cost an fsync of its own under `always`.
+    Without replicas it is written asynchronously: what a crash takes is copied again, for the run log keeps
+    it longer than the server's sync interval. Otherwise each ended run would cost an fsync of its own under
+    `always`.
     """
     subjects = Subjects(topology.site)
     transform = {"src": subjects.all_ended(), "dest": subjects.archive("{{wildcard(1)}}")}
@@ -301,7 +306,8 @@ async def _ensure_stream(connection: Connection, config: Config) -> None:
 
 
 def _same(wanted: Any, stored: Any) -> bool:
-    """Whether the server's value says what is wanted; it may say more, and leaves out what is false or zero."""
+    """Whether the server's value says what is wanted; it may say more, and leaves out what is false or
+    zero."""
     if isinstance(wanted, dict):
         return isinstance(stored, dict) and all(_same(value, stored.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list):

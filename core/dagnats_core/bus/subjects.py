@@ -1,7 +1,8 @@
 """Subjects of a site: built here and nowhere else, from names that were checked before. No IO.
 
-`site` owns everything under `dagnats.<site>.` (docs/wire.md). A task token is the task's name with dots replaced
-by `~`, and `@<group>` appended when a step names a worker group: no user name can hold either character.
+`site` owns everything under `dagnats.<site>.` (docs/wire.md). A task token is the task's name with dots
+replaced by `~`, and `@<group>` appended when a step names a worker group: no user name can hold either
+character.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Replies that are waited for: one future each, found by reply subject, one coarse timer for all. Sends nothing.
+"""Replies that are waited for: one future each, found by reply subject, one coarse timer for all. Sends
+nothing.
 
-Both the request mux and the publisher stand on it. A time-out is late by `TICK_S` at most, so a request costs no timer.
+Both the request mux and the publisher stand on it. A time-out is late by `TICK_S` at most, so a request
+costs no timer.
 """
 
 from __future__ import annotations
@@ -20,9 +22,7 @@ T = TypeVar("T")
 class Waiting(Generic[T]):
     """Futures by reply subject. `timed_out(about)` makes the exception of one that got no reply in time."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, prefix: str, timed_out: Callable[[str], Exception]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, prefix: str, timed_out: Callable[[str], Exception]) -> None:
         self.prefix = prefix
         self._loop = loop
         self._timed_out = timed_out

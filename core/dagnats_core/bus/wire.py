@@ -1,8 +1,10 @@
-"""The client side of the NATS protocol, read fast: finds whole MSG and HMSG frames and hands them on. No IO, no clock.
+"""The client side of the NATS protocol, read fast: finds whole MSG and HMSG frames and hands them on. No
+IO, no clock.
 
-nats-py's parser runs up to seven regular expressions and shifts its buffer for every message. This one takes its
-place (`Client._ps`): it walks over each chunk once, calls the callbacks of fast subscriptions straight from there,
-and gives everything else to nats-py's own methods, so that the client's state stays nats-py's affair.
+nats-py's parser runs up to seven regular expressions and shifts its buffer for every message. This one
+takes its place (`Client._ps`): it walks over each chunk once, calls the callbacks of fast subscriptions
+straight from there, and gives everything else to nats-py's own methods, so that the client's state stays
+nats-py's affair.
 """
 
 from __future__ import annotations
@@ -27,9 +29,7 @@ FastCallback = Callable[[FastMessage], None]
 class Dispatcher(Protocol):
     """What the parser calls: the methods of nats-py's client that handle a frame."""
 
-    def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> Awaitable[None]: ...
+    def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Awaitable[None]: ...
 
     def _process_ping(self) -> Awaitable[None]: ...
 
@@ -41,7 +41,8 @@ class Dispatcher(Protocol):
 
 
 class FrameParser:
-    """Drop-in for `nats.protocol.parser.Parser`. `callbacks`: subscription id (text) -> callback of a fast one."""
+    """Drop-in for `nats.protocol.parser.Parser`. `callbacks`: subscription id (text) -> callback of a fast
+    one."""
 
     def __init__(self, client: Dispatcher, callbacks: dict[str, FastCallback]) -> None:
         self._client = client
@@ -74,7 +75,8 @@ class FrameParser:
             self._size = len(data) - consumed
 
     async def _frames(self, buf: bytes) -> int:
-        """Handle the whole frames at the start of `buf`; how many bytes they took. Sets `_needed` for the next."""
+        """Handle the whole frames at the start of `buf`; how many bytes they took. Sets `_needed` for the
+        next."""
         callbacks = self._callbacks
         pos, end = 0, len(buf)
         while pos < end:
