@@ -250,6 +250,9 @@ class Partition:
         for token in {task_token(step.task, step.worker_group) for step in steps}:
             self._parts.requests.send(self._parts.subjects.cancel_notice(token), data)
 
+    def log_parked(self, run_id: str, cause: Exception) -> None:
+        log.error("run parked", run_id=run_id, partition=self.number, exc_info=cause)
+
     def commit(self, unit: Sequence[Publish], verdict: Verdict) -> None:
         self._committer.submit(unit, verdict)
 

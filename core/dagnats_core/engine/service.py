@@ -1,8 +1,7 @@
 """The engine as a service: takes its share of the partitions, gives them up, keeps house.
 
-Balance: each engine that lives owns `partitions / engines` of them, give or take one. Who has too many releases, who has
-too few claims what is free or
-held by an engine whose key has expired.
+Balance: each engine that lives owns `partitions / engines` of them, give or take one. Who has too many releases,
+who has too few claims what is free or held by an engine whose key has expired.
 """
 
 from __future__ import annotations

@@ -88,6 +88,7 @@ class _Decision:
         self.now = now
         self.mint = mint
         self.loaded = loaded
+        self.decoded = inputs.Decoded()
         self.first_n = state.n
         self.events: list[m.Event] = []
         self.tasks: list[tuple[StepPlan, m.Task]] = []
@@ -314,7 +315,7 @@ def _hand_out(d: _Decision, step_id: str) -> bool:
 
 def _skip_reason(d: _Decision, plan: StepPlan) -> str | None:
     run_input = d.value(d.state.input) if plan.condition_reads_input else m.NULL
-    return conditions.should_skip(plan, run_input, d.outputs(plan.condition_reads))
+    return conditions.should_skip(plan, run_input, d.outputs(plan.condition_reads), d.decoded)
 
 
 def _task(d: _Decision, plan: StepPlan, attempt: int) -> m.Task:
@@ -345,7 +346,7 @@ def _input(d: _Decision, plan: StepPlan) -> tuple[m.Value, dict[str, m.Ref]]:
     state = d.state
     if plan.mapped:
         run_input = d.value(state.input) if plan.input_reads_input else m.NULL
-        return inputs.build_input(plan, run_input, d.outputs(plan.input_reads)), {}
+        return inputs.build_input(plan, run_input, d.outputs(plan.input_reads), d.decoded), {}
     if not plan.depends_on:
         return state.input, {}
     if len(plan.depends_on) == 1:
@@ -358,7 +359,7 @@ def _input(d: _Decision, plan: StepPlan) -> tuple[m.Value, dict[str, m.Ref]]:
             refs[step_id] = output
             output = m.NULL
         outputs[step_id] = output
-    return inputs.build_input(plan, m.NULL, outputs), refs
+    return inputs.join_by_id(plan.depends_on, outputs), refs
 
 
 # ---- the end

@@ -83,7 +83,7 @@ class Cancel(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TimerFired(msgspec.Struct, frozen=True):
-    """`in.timer.<k>`: the server's schedule for `due` fired. It is the body of the schedule, published by the server."""
+    """`in.timer.<k>`: the schedule for `due` fired. It is the body of the schedule, published by the server."""
 
     v: int
     due: int
@@ -133,7 +133,7 @@ class StepSkipped(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="ty
 
 
 class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="run_ended"):
-    """The run is over. Steps that had not ended are cancelled by it. `output_steps`: whose outputs are the run's output."""
+    """The run is over; steps that had not ended are cancelled. `output_steps`: whose outputs are the run's output."""
 
     status: Literal["completed", "failed", "cancelled"]
     error: ErrorInfo | None = None
@@ -246,7 +246,7 @@ class SnapshotStep(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of `out.snapshot.<n>`: a run's state after its `n - 1`-th message and the `in` messages up to `after`."""
+    """The body of `out.snapshot.<n>`: the state after the `n - 1`-th message and the `in` messages up to `after`."""
 
     v: int
     n: int

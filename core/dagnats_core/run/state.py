@@ -167,7 +167,6 @@ def fire_timer(state: RunState, seq: int, fired: m.TimerFired) -> None:
     state.now = max(state.now, fired.due)
     if state.armed is not None and state.armed.due <= fired.due:
         state.armed = None
-        state.armed_seq = 0
 
 
 # ---- out: what was decided

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET, Raw
 
+from dagnats_core.flow.inputs import join_by_id
 from dagnats_core.run import messages as m
 from dagnats_core.run.state import RunState, fields_of
 
@@ -58,8 +59,7 @@ def join_outputs(steps: Sequence[str], outputs: Mapping[str, Raw]) -> Raw:
     """The run's output: of one step as it is; of several an object by step id."""
     if len(steps) == 1:
         return outputs[steps[0]]
-    parts = [b'"%s":%s' % (step_id.encode(), bytes(outputs[step_id])) for step_id in steps]
-    return Raw(b"{%s}" % b",".join(parts))
+    return join_by_id(steps, outputs)
 
 
 def output_of(final: m.FinalRun) -> Raw | m.Ref | dict[str, m.Value] | None:
