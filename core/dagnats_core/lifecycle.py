@@ -88,7 +88,7 @@ class Stack:
         self.step = "start"
         """What the stack is doing now, in words: this is what a forced exit names."""
         self._started: list[tuple[str, Service]] = []
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._watchers: list[asyncio.Task[BaseException]] = []
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
 
@@ -105,14 +105,15 @@ class Stack:
         return service
 
     def watch(self, failure: Coroutine[Any, Any, BaseException]) -> None:
-        """When `failure` resolves with an error, the program fails with it (as by `fail`)."""
+        """When `failure` resolves with an error (or raises one), the program fails with it, as by `fail`."""
 
-        async def wait() -> None:
-            self.fail(await failure)
+        def on_done(task: asyncio.Task[BaseException]) -> None:
+            if not task.cancelled():
+                self.fail(task.exception() or task.result())
 
-        task = asyncio.create_task(wait())
-        self._watchers.add(task)
-        task.add_done_callback(self._watchers.discard)
+        task = asyncio.create_task(failure)
+        task.add_done_callback(on_done)
+        self._watchers.append(task)
 
     def fail(self, error: BaseException) -> None:
         """A service cannot go on: the program stops and ends with this error. The first one counts."""
@@ -131,6 +132,7 @@ class Stack:
         self.state = "stopping"
         for task in self._watchers:
             task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         errors: list[BaseException] = []
         while self._started:
             name, service = self._started[-1]
@@ -225,8 +227,7 @@ def run(
             ending.listen(runner.get_loop())
             code = runner.run(_run(stack, compose, ending))
             stack.step = "end of tasks and executor threads"
-        stack.step = "end of threads"
-        _join_threads()
+        _join_threads(stack)
     finally:
         ending.end()
         for number, handler in zip(_SIGNALS, before, strict=True):
@@ -270,8 +271,9 @@ def _report(failure: BaseException) -> int:
     return EXIT_UNEXPECTED
 
 
-def _join_threads() -> None:
+def _join_threads(stack: Stack) -> None:
     """Wait for every thread that would keep the interpreter alive; the deadline bounds it."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
+            stack.step = f"end of thread {thread.name}"
             thread.join()

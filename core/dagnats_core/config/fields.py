@@ -148,9 +148,7 @@ def _choice(name: str, choices: type[StrEnum]) -> Kind:
 
 
 _PORT = Kind("port", "an integer from 0 to 65535; 0 takes a free port", _parse_port)
-_ADDRESS = Kind(
-    "address", "HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080; port 0 takes a free port", _parse_address
-)
+_ADDRESS = Kind("address", "HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080; port 0 takes a free port", _parse_address)
 _SWITCH = Kind("switch", "true or false", _parse_bool, lambda value: "true" if value else "false")
 _PATH = Kind("path", "a path", _parse_path)
 _SITE = Kind("site", f"a site name: {ids.SITE_PATTERN}", _parse_site)
@@ -169,9 +167,7 @@ FIELDS: dict[str, Field] = {
         Field("data_dir", _PATH, None, "Where everything is kept; made if missing"),
         Field("site", _SITE, "local", "Name of this deployment"),
         Field("nats_port", _PORT, "4222", "Port of the embedded nats-server"),
-        Field(
-            "durability", _choice("durability", Durability), "always", "When what is acknowledged is on disk"
-        ),
+        Field("durability", _choice("durability", Durability), "always", "When what is acknowledged is on disk"),
         Field("http_addr", _ADDRESS, "127.0.0.1:8080", "Where the REST API listens"),
         Field("no_http", _SWITCH, "false", "Do without the REST API"),
         Field("archive_retention", _RETENTION, "30d", "How long ended runs are kept"),

@@ -55,9 +55,7 @@ def read_file(file: Path) -> tuple[dict[str, FileValue], list[Problem]]:
     if root is None or root.tag == _NULL_TAG:
         return {}, []
     if not isinstance(root, yaml.MappingNode):
-        return {}, [
-            Problem(f"{file}:{root.start_mark.line + 1}", "mapping", "the file must be lines of `key: value`")
-        ]
+        return {}, [Problem(f"{file}:{root.start_mark.line + 1}", "mapping", "the file must be lines of `key: value`")]
     return _read_mapping(file, root)
 
 
@@ -71,9 +69,7 @@ def _read_mapping(file: Path, root: yaml.MappingNode) -> tuple[dict[str, FileVal
             problems.append(Problem(where, "key", "a key must be a plain word"))
         elif key_node.value in values:
             first = values[key_node.value].line
-            problems.append(
-                Problem(where, "duplicate_key", f"{key_node.value}: stands in line {first} already")
-            )
+            problems.append(Problem(where, "duplicate_key", f"{key_node.value}: stands in line {first} already"))
         elif not isinstance(value_node, yaml.ScalarNode) or value_node.tag == _NULL_TAG:
             problems.append(Problem(where, "value", f"{key_node.value}: must have one plain value"))
         else:

@@ -53,9 +53,7 @@ def load_config(
     sources: dict[str, str] = {}
     for name, field in FIELDS.items():
         default = given_defaults.get(name, field.default)
-        values.setdefault(
-            name, None if default is None else _absolute(field.kind.parse(default), cwd, environ)
-        )
+        values.setdefault(name, None if default is None else _absolute(field.kind.parse(default), cwd, environ))
         sources[name] = "default"
         for layer in (file_given, environ_given, flags_given):
             if name in layer:
@@ -99,9 +97,7 @@ def _from_environ(environ: Mapping[str, str], cwd: Path) -> dict[str, _Given]:
 
 def _from_flags(flags: Mapping[str, object], cwd: Path) -> dict[str, _Given]:
     return {
-        name: _Given(str(value), f"flag {FIELDS[name].flag}", cwd)
-        for name, value in flags.items()
-        if value is not None
+        name: _Given(str(value), f"flag {FIELDS[name].flag}", cwd) for name, value in flags.items() if value is not None
     }
 
 
@@ -126,13 +122,9 @@ def _from_file(file: Path, problems: list[Problem]) -> dict[str, _Given]:
     for key in [key for key in values if key not in known]:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(known)}"
-        problems.append(
-            Problem(f"{file}:{values[key].line}", "unknown_key", f"{key}: there is no such key; {hint}")
-        )
+        problems.append(Problem(f"{file}:{values[key].line}", "unknown_key", f"{key}: there is no such key; {hint}"))
     return {
-        key: _Given(value.text, f"{file}:{value.line}", file.parent)
-        for key, value in values.items()
-        if key in known
+        key: _Given(value.text, f"{file}:{value.line}", file.parent) for key, value in values.items() if key in known
     }
 
 

@@ -32,9 +32,7 @@ def find_binary() -> Path:
             path = Path(str(distribution.locate_file(file))).resolve()
             if path.is_file():
                 return path
-    raise Unavailable(
-        f"the package {DISTRIBUTION} is installed but its nats-server file is missing: {_INSTALL}"
-    )
+    raise Unavailable(f"the package {DISTRIBUTION} is installed but its nats-server file is missing: {_INSTALL}")
 
 
 def read_version(binary: Path) -> tuple[int, int, int]:

@@ -110,9 +110,7 @@ def _make_and_lock(path: Path) -> int:
     file = path / "serve.lock"
     descriptor = _lock(file)
     if descriptor is None:
-        raise Conflict(
-            f"the data dir {path} is in use by {_describe_holder(file)}: stop it or use another data dir"
-        )
+        raise Conflict(f"the data dir {path} is in use by {_describe_holder(file)}: stop it or use another data dir")
     since = datetime.now(UTC).isoformat(timespec="seconds")
     holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=since)
     os.ftruncate(descriptor, 0)
@@ -145,9 +143,7 @@ def _read_or_make_record(path: Path, site: str, mode: Mode) -> SiteRecord:
         record = msgspec.json.decode(file.read_bytes(), type=SiteRecord)
     except FileNotFoundError:
         if (path / "jetstream").exists():
-            raise Conflict(
-                f"{path} holds a store but no site.json: put back the one it was made with"
-            ) from None
+            raise Conflict(f"{path} holds a store but no site.json: put back the one it was made with") from None
         record = SiteRecord(mode=mode, site=site, site_id=uuid.uuid4().hex)
         _write_durably(file, msgspec.json.encode(record))
     except msgspec.DecodeError as error:

@@ -96,9 +96,7 @@ class ServerProcess:
         end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         words = self._complaints[-1] if self._complaints else ""
         if "address already in use" in words:
-            return Conflict(
-                f"port {port} on {LOOPBACK} is in use: stop what listens there or take another port"
-            )
+            return Conflict(f"port {port} on {LOOPBACK} is in use: stop what listens there or take another port")
         return Unavailable(f"nats-server {end}: {words}" if words else f"nats-server {end}")
 
     def _attend(self) -> None:
@@ -113,9 +111,7 @@ class ServerProcess:
             code = self._popen.wait()
             os.close(self._lifeline_held)
             stdout.read()
-        with suppress(
-            ChildProcessError
-        ):  # as process 1 of a container we inherit the guard and have to reap it
+        with suppress(ChildProcessError):  # as process 1 of a container we inherit the guard and have to reap it
             os.waitpid(-self.pid, 0)
         self.exited.set_result(code)
 
@@ -154,6 +150,4 @@ def free_port() -> int:
             with suppress(OSError):
                 probe.bind((LOOPBACK, port))
                 return port
-    raise Unavailable(
-        f"no free port found on {LOOPBACK} between {limits.FREE_PORT_FIRST} and {limits.FREE_PORT_LAST}"
-    )
+    raise Unavailable(f"no free port found on {LOOPBACK} between {limits.FREE_PORT_FIRST} and {limits.FREE_PORT_LAST}")

@@ -36,9 +36,7 @@ def load(cwd: Path, home: Path, flags: dict[str, object] | None = None, **env: s
     return load_config(flags or {}, {"HOME": str(home), **env}, cwd)
 
 
-def problems_of(
-    cwd: Path, home: Path, flags: dict[str, object] | None = None, **env: str
-) -> tuple[Problem, ...]:
+def problems_of(cwd: Path, home: Path, flags: dict[str, object] | None = None, **env: str) -> tuple[Problem, ...]:
     with pytest.raises(Invalid) as caught:
         load(cwd, home, flags, **env)
     return caught.value.problems
@@ -66,9 +64,7 @@ def test_defaults(cwd: Path, home: Path) -> None:
 def test_each_layer_overrides_the_one_before_and_says_so(cwd: Path, home: Path) -> None:
     file = cwd / "dagnats.yaml"
     file.write_text("site: from-file\nnats_port: 1\nlog_level: debug\n")
-    config = load(
-        cwd, home, {"site": "from-flag", "log_level": None}, DAGNATS_NATS_PORT="2", DAGNATS_SITE="from-env"
-    )
+    config = load(cwd, home, {"site": "from-flag", "log_level": None}, DAGNATS_NATS_PORT="2", DAGNATS_SITE="from-env")
     assert (config.site, config.nats_port, config.log_level) == ("from-flag", 2, LogLevel.DEBUG)
     assert config.config == file
     assert config.sources["site"] == "flag --site"
@@ -116,9 +112,7 @@ def test_a_named_file_must_exist(cwd: Path, home: Path) -> None:
 
 def test_every_problem_of_every_layer_is_told_at_once(cwd: Path, home: Path) -> None:
     file = cwd / "dagnats.yaml"
-    file.write_text(
-        "nats_prt: 5\nsite: UPPER\n\nsite: again\nhttp_addr: [1]\nno_http:\ndurability: sometimes\n"
-    )
+    file.write_text("nats_prt: 5\nsite: UPPER\n\nsite: again\nhttp_addr: [1]\nno_http:\ndurability: sometimes\n")
     problems = problems_of(cwd, home, {"nats_port": "x"}, DAGNATS_NO_HTTP="maybe")
     assert [(problem.path, problem.rule) for problem in problems] == [
         (f"{file}:4", "duplicate_key"),
@@ -133,8 +127,7 @@ def test_every_problem_of_every_layer_is_told_at_once(cwd: Path, home: Path) -> 
     messages = {problem.rule: problem.message for problem in problems}
     assert messages["unknown_key"].endswith("did you mean nats_port?")
     assert (
-        messages["port"]
-        == "nats_port: 'x' is not allowed; it must be an integer from 0 to 65535; 0 takes a free port"
+        messages["port"] == "nats_port: 'x' is not allowed; it must be an integer from 0 to 65535; 0 takes a free port"
     )
     assert messages["durability"].endswith("one of always, 1s, os")
 
@@ -260,9 +253,7 @@ def test_a_refused_secret_is_hidden_too(cwd: Path, home: Path) -> None:
 
 
 @given(content=st.text(max_size=200))
-def test_no_file_content_raises_anything_but_invalid(
-    content: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_no_file_content_raises_anything_but_invalid(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("c")
     (folder / "dagnats.yaml").write_text(content, errors="surrogatepass")
     with suppress(Invalid):
@@ -272,7 +263,5 @@ def test_no_file_content_raises_anything_but_invalid(
 def test_default_data_dirs() -> None:
     assert default_data_dir({"HOME": "/h"}, "linux") == Path("/h/.local/share/dagnats")
     assert default_data_dir({"HOME": "/h", "XDG_DATA_HOME": "/x"}, "linux") == Path("/x/dagnats")
-    assert default_data_dir({"HOME": "/h", "XDG_DATA_HOME": "rel"}, "linux") == Path(
-        "/h/.local/share/dagnats"
-    )
+    assert default_data_dir({"HOME": "/h", "XDG_DATA_HOME": "rel"}, "linux") == Path("/h/.local/share/dagnats")
     assert default_data_dir({"HOME": "/h"}, "darwin") == Path("/h/Library/Application Support/dagnats")

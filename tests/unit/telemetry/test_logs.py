@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagnats_core.telemetry.logs import LogFormat, LogLevel, configure_logs
@@ -114,15 +114,12 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
     assert line["urls"] == ["nats://***@h", "nats://h"]
 
 
-@given(
-    fields=st.dictionaries(st.text(max_size=5), st.recursive(st.text() | st.floats() | st.binary(), st.lists))
-)
+@settings(max_examples=30)
+@given(fields=st.dictionaries(st.text(max_size=5), st.recursive(st.text() | st.floats() | st.binary(), st.lists)))
 def test_any_fields_make_one_line_of_json(fields: dict[str, Any]) -> None:
     out = io.StringIO()
     configure_logs(LogFormat.JSON, LogLevel.INFO, out)
-    structlog.get_logger("x").bind(**{f"_{key}": value for key, value in fields.items()}).info(
-        "event", odd=object()
-    )
+    structlog.get_logger("x").bind(**{f"_{key}": value for key, value in fields.items()}).info("event", odd=object())
     assert len(lines_of(out)) == 1
     assert out.getvalue().count("\n") == 1
 

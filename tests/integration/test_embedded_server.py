@@ -1,0 +1,309 @@
+"""The embedded nats-server, with the real binary: one start to stop, and everything that may happen in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from dagnats_core import limits
+from dagnats_core.errors import Conflict, Unavailable
+from dagnats_core.server import supervisor
+from dagnats_core.server.settings import Durability
+from dagnats_core.server.supervisor import EmbeddedServer
+from tests.support.processes import running_in_group, wait_until
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path / "data", site="berlin", port=0)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def varz(data_dir: Path) -> dict[str, object]:
+    (file,) = (data_dir / "ports").glob("*.ports")
+    monitor_url = json.loads(file.read_text())["monitoring"][0]
+    with urllib.request.urlopen(f"{monitor_url}/varz", timeout=5) as answer:
+        return dict(json.load(answer))
+
+
+async def until_pid_changes(server: EmbeddedServer, before: int | None) -> int:
+    async with asyncio.timeout(10):
+        while server.pid in (None, before):  # noqa: ASYNC110 (the supervisor tells nobody)
+            await asyncio.sleep(0.002)
+    assert server.pid is not None
+    return server.pid
+
+
+async def test_clients_land_in_the_account_and_domain_of_the_site(server: EmbeddedServer) -> None:
+    client = await nats.connect(server.url)
+    info = await client.jetstream().account_info()
+    user = json.loads((await client.request("$SYS.REQ.USER.INFO", b"")).data)
+    assert (info.domain, user["data"]["account"]) == ("berlin", "DAGNATS")
+    assert info.api.level is not None
+    assert info.api.level >= 4
+    assert client.max_payload == limits.SERVER_PAYLOAD_BYTES_MAX
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("durability", "told"),
+    [
+        (Durability.ALWAYS, {"sync_always": True}),
+        (Durability.ONE_SECOND, {"sync_interval": 1_000_000_000}),
+        (Durability.OS, {"sync_interval": 120_000_000_000}),
+    ],
+)
+async def test_durability_reaches_the_server(tmp_path: Path, durability: Durability, told: dict[str, object]) -> None:
+    server = EmbeddedServer(tmp_path, site="local", port=0, durability=durability)
+    await server.start()
+    config = varz(tmp_path)["jetstream"]["config"]  # type: ignore[index]
+    await server.stop()
+    assert {key: config.get(key) for key in told} == told
+
+
+async def test_a_data_dir_with_an_odd_name(tmp_path: Path) -> None:
+    odd = tmp_path / """a "b" \\c 'd' $e #f {g} é"""
+    server = EmbeddedServer(odd, site="local", port=0)
+    await server.start()
+    await server.stop()
+    assert (odd / "jetstream").is_dir()
+
+
+async def test_a_second_start_on_the_data_dir_says_who_holds_it(tmp_path: Path, server: EmbeddedServer) -> None:
+    second = EmbeddedServer(tmp_path / "data", site="berlin", port=0)
+    with pytest.raises(Conflict, match=f"in use by process {os.getpid()}"):
+        await second.start()
+    assert server.pid is not None
+
+
+async def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = EmbeddedServer(tmp_path, site="local", port=port)
+        with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is in use"):
+            await server.start()
+    assert server.pid is None
+    await server.start()
+    assert server.url == f"nats://127.0.0.1:{port}"
+    await server.stop()
+
+
+async def test_stop_leaves_no_process_thread_descriptor_or_port(tmp_path: Path) -> None:
+    def threads() -> set[str]:
+        return {thread.name for thread in threading.enumerate()}
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = threads(), descriptors(), asyncio.all_tasks()
+    server = EmbeddedServer(tmp_path, site="local", port=0)
+    await server.start()
+    pid = server.pid
+    assert pid is not None
+    assert len(running_in_group(pid)) == 2, "the server and its guard"
+    await server.stop()
+    assert running_in_group(pid) == []
+    assert (threads(), descriptors(), asyncio.all_tasks()) == before
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+
+async def test_a_killed_server_comes_back_on_its_port_with_what_it_stored(server: EmbeddedServer) -> None:
+    client = await nats.connect(server.url, reconnect_time_wait=0.01, max_reconnect_attempts=-1)
+    back = asyncio.Event()
+
+    async def on_reconnect() -> None:
+        back.set()
+
+    client._reconnected_cb = on_reconnect
+    await client.jetstream().add_stream(name="S", subjects=["s"])
+    await client.jetstream().publish("s", b"kept")
+    url, pid = server.url, server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.wait_for(back.wait(), 10)
+    assert (await client.jetstream().get_msg("S", 1)).data == b"kept"
+    assert server.url == url
+    assert await until_pid_changes(server, pid) != pid
+    await client.close()
+
+
+async def test_a_server_that_somebody_else_stops_comes_back(server: EmbeddedServer) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, number)
+        await until_pid_changes(server, pid)
+
+
+async def test_a_server_that_hangs_is_started_again(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SERVER_HEALTH_EVERY_MS", 20)
+    monkeypatch.setattr(limits, "SERVER_HEALTH_MS_MAX", 50)
+    monkeypatch.setattr(limits, "SERVER_UNHEALTHY_MS_MAX", 100)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # the health checks of the new process know the new limits
+    pid = await until_pid_changes(server, pid)
+    with capture_logs() as logs:
+        os.kill(pid, signal.SIGSTOP)
+        await until_pid_changes(server, pid)
+    assert running_in_group(pid) == []
+    (gone,) = [line for line in logs if line["event"] == "nats-server is gone and will be started again"]
+    assert "no answer from /healthz: TimeoutError" in gone["reason"]
+
+
+async def test_it_gives_up_with_the_reason_and_can_still_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVER_RESTARTS_MAX", 3)
+    server = EmbeddedServer(tmp_path, site="local", port=0)
+    await server.start()
+    failed = asyncio.create_task(server.failed())
+    pid = server.pid
+    assert pid is not None
+    monkeypatch.setattr(supervisor, "render", lambda _settings: "listen: [")
+    os.kill(pid, signal.SIGKILL)
+    error = await asyncio.wait_for(failed, 10)
+    assert isinstance(error, Unavailable)
+    assert error.message.startswith("nats-server ended more than 3 times within 60000 ms; the last time: nats-server")
+    assert "Parse error on line 1" in error.message
+    assert server.pid is None
+    await server.stop()
+
+
+async def test_a_server_that_does_not_answer_sigterm_is_killed(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SERVER_STOP_MS_MAX", 50)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.wait_for(server.stop(), 5)
+    assert running_in_group(pid) == []
+
+
+async def test_a_cancelled_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = asyncio.Event()
+    launched = asyncio.Event()
+
+    async def no_answer(_url: str) -> str:
+        launched.set()
+        await never.wait()
+        return ""
+
+    monkeypatch.setattr(supervisor, "health_problem", no_answer)
+    server = EmbeddedServer(tmp_path, site="local", port=0)
+    starting = asyncio.create_task(server.start())
+    await asyncio.wait_for(launched.wait(), 10)
+    (group,) = {os.getpgid(pid) for pid in server_pids(tmp_path)}
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert running_in_group(group) == []
+
+
+async def test_the_servers_log_is_ours(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        server = EmbeddedServer(tmp_path, site="local", port=0)
+        await server.start()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        await until_pid_changes(server, server.pid)
+        await server.stop()
+    lines = {line["event"]: line["log_level"] for line in logs if "pid" in line}
+    assert lines["Server is ready"] == "debug"
+    assert "error" not in lines.values()
+    assert [line["log_level"] for line in logs if line["event"] == "nats-server is ready"] == ["info"]
+
+
+# -- the parent dies
+
+
+def server_pids(data_dir: Path) -> list[int]:
+    """Every nats-server on `data_dir`, its guard, and the shell that is about to become both."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if str(data_dir / "nats-server.conf") in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found
+
+
+def start_parent(data_dir: Path, port: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.embedded", str(data_dir), str(port)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def ready_line(parent: subprocess.Popen[str]) -> tuple[str, int]:
+    assert parent.stdout is not None
+    url, pid = parent.stdout.readline().split()
+    return url, int(pid)
+
+
+def test_the_server_dies_with_its_parent_and_a_new_one_starts_at_once(tmp_path: Path) -> None:
+    parent = start_parent(tmp_path)
+    url, pid = ready_line(parent)
+    port = int(url.rpartition(":")[2])
+    for _ in range(3):
+        parent.kill()
+        began = time.monotonic()
+        successor = start_parent(tmp_path, port)
+        new_url, new_pid = ready_line(successor)
+        assert new_url == url
+        assert time.monotonic() - began < 3
+        wait_until(lambda gone=pid: running_in_group(gone) == [], timeout_s=2, what="the end of the old server")
+        parent.wait()
+        parent, pid = successor, new_pid
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: server_pids(tmp_path) == [], timeout_s=2, what="the end of the last server")
+
+
+def test_a_signal_to_the_parents_group_does_not_reach_the_server(tmp_path: Path) -> None:
+    parent = start_parent(tmp_path)
+    _, pid = ready_line(parent)
+    os.kill(parent.pid, signal.SIGSTOP)  # so that it cannot end the server itself
+    os.killpg(parent.pid, signal.SIGINT)
+    os.killpg(parent.pid, signal.SIGTERM)
+    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    assert os.getsid(pid) == pid
+    os.killpg(parent.pid, signal.SIGCONT)
+    parent.wait(timeout=10)
+    wait_until(lambda: running_in_group(pid) == [], timeout_s=2, what="the end of the server")
+
+
+def test_a_parent_killed_at_any_moment_of_its_start_leaves_nothing(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for n in range(12):
+        data_dir = tmp_path / str(n)
+        parent = start_parent(data_dir)
+        if n % 2:  # the moment at which the server is being made
+            deadline = time.monotonic() + 10
+            while not server_pids(data_dir) and time.monotonic() < deadline:
+                pass
+            time.sleep(chance.uniform(0, 0.02))
+        else:
+            wait_until((data_dir / "site.json").exists, timeout_s=10, what="the data dir")
+        parent.kill()
+        parent.wait()
+        wait_until(lambda gone=data_dir: server_pids(gone) == [], timeout_s=2, what="the end of the server")
