@@ -132,9 +132,10 @@ class FakeSite:
         info = await api(self.connection, f"CONSUMER.INFO.{self.stream}.{consumer}", None, dict[str, Any])
         return int(info["num_ack_pending"]) + int(info["num_pending"])
 
-    async def all_acknowledged(self, task: str, timeout_s: float = 10) -> None:
+    async def all_acknowledged(self, task: str, timeout_s: float = 10, *, but: int = 0) -> None:
+        """Return once all tasks of a queue `but` so many are acknowledged."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while await self.unacknowledged(task):
+        while await self.unacknowledged(task) > but:
             assert asyncio.get_running_loop().time() < deadline, "tasks are not acknowledged in time"
 
     # -- the wire

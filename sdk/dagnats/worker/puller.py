@@ -16,7 +16,9 @@ from dagnats_micro.schemas.worker import Queue
 
 
 class Puller:
-    """One queue. `is_full()` stops it from asking; `on_lost(reason)` is told when the queue is gone."""
+    """One queue. `is_full()` stops it from asking. `on_room()` is told when a request ended short, so that its slots are
+    free for other queues; `on_lost(reason)` when the queue is gone.
+    """
 
     def __init__(
         self,
@@ -26,6 +28,7 @@ class Puller:
         slots: Slots,
         accept: Callable[[TaskType, TaskMessage], None],
         is_full: Callable[[], bool],
+        on_room: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -33,6 +36,9 @@ class Puller:
         self._slots = slots
         self._accept = accept
         self._is_full = is_full
+        self._on_room = on_room
+        self._asked = 0
+        self._offered = 0
         self._consumer = PullConsumer(
             connection,
             queue.stream,
@@ -57,12 +63,19 @@ class Puller:
         self._consumer.refill()
 
     def _on_message(self, message: TaskMessage) -> None:
+        self._asked = self._consumer.outstanding
         self._slots.take(self.slots, self._loop.time())
         self._accept(self._type, message)
 
     def _count_slots(self) -> int:
-        more = 0 if self._is_full() else self._slots.may_ask(self.slots, self._loop.time())
-        return self._consumer.outstanding + more
+        asked = self._consumer.outstanding
+        if asked < self._asked:
+            self._on_room()
+        self._asked = asked
+        self._offered = asked if self._is_full() else asked + self._slots.may_ask(self.slots, self._loop.time())
+        return self._offered
 
     def _expires_s(self) -> float:
+        """Called for each request that is made."""
+        self._asked = self._offered
         return self._slots.expires_s(self.slots, self._loop.time())

@@ -2,7 +2,8 @@
 
     connect -> find the site -> register workflows -> get the queues -> listen, beat, pull
 
-and backwards at the stop. What is not there yet is waited for; what comes and goes afterwards heals by itself. No task is handled here.
+and backwards at the stop. What is not there yet is waited for; what comes and goes afterwards heals by itself.
+No task is handled here.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ class Session(ServiceBase):
                 self._slots,
                 runner.accept,
                 lambda: runner.reporter.full,
+                self._on_room,
                 self._on_queue_lost,
             )
             self._pullers[puller.slots] = puller

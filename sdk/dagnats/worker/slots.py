@@ -79,7 +79,9 @@ class Slots:
         free = self.free
         if len(self._queues) == 1:
             wanted = free
-        elif self._is_fed(queue, now_s) and not self._takes_turns:
+        elif self._takes_turns:
+            wanted = 1 - queue.asked if self._count_ahead(queue) < free else 0
+        elif self._is_fed(queue, now_s):
             wanted = (free + 1) // 2
         else:
             wanted = 1 - queue.asked
@@ -113,6 +115,13 @@ class Slots:
     @property
     def _takes_turns(self) -> bool:
         return len(self._queues) > self.limit
+
+    def _count_ahead(self, queue: QueueSlots) -> int:
+        """Queues that wait for a slot and whose turn is longer ago."""
+        return sum(
+            other.turn < queue.turn and other.asked == 0 and other.type.held < other.type.limit
+            for other in self._queues
+        )
 
     def _is_fed(self, queue: QueueSlots, now_s: float) -> bool:
         return now_s - queue.fed_at_s <= FED_S
