@@ -14,10 +14,14 @@ SITE_LENGTH_MAX = 32
 # -- definitions
 DEFINITION_BYTES_MAX = 512 * KIB
 """A definition is one message and must fit a request beside its envelope (server default max_payload: 1 MiB)."""
+DEFINITION_NODES_MAX = 200_000
+"""Values in a definition once YAML aliases are written out."""
 STEPS_MAX = 1000
 DEPENDENCIES_MAX = 1000
 METADATA_ENTRIES_MAX = 64
 METADATA_BYTES_MAX = 16 * KIB
+VERSION_TEXT_CHARS_MAX = 128
+FIELD_PATH_CHARS_MAX = 512
 EXPRESSION_BYTES_MAX = 4 * KIB
 EXPRESSION_COST_MAX = 1_000_000
 """Units of work that the expressions of one step may do, about a node of a syntax tree each: at most 0.3 s."""
@@ -27,7 +31,16 @@ EXPRESSION_PATTERN_BYTES_MAX = 256
 EXPRESSION_PATTERN_WEIGHT_MAX = 20_000
 """Instructions, roughly, of a pattern's program: its length with counted repetitions multiplied out."""
 EXPRESSIONS_MAX = 1000
+"""Of one step."""
 SCHEMA_BYTES_MAX = 128 * KIB
+SCHEMA_VISITS_MAX = 100_000
+"""Schemas that one schema may become when its references are written out; each costs up to 0.1 µs per value."""
+SCHEMA_VALUE_BYTES_MAX = 8 * MIB
+"""JSON that a schema is applied to: decoding and checking it takes about 0.1 s."""
+SCHEMA_EXPLAINED_BYTES_MAX = 16 * KIB
+"""Of values larger than this, only the first problem is told: each costs 10 µs and a kilobyte."""
+SCHEMA_PATTERN_PROGRAM_BYTES_MAX = 1 * MIB
+"""A compiled `pattern`: room for `^.{1,1000}$`."""
 JSON_DEPTH_MAX = 64
 """Deeper JSON than this is refused everywhere, so that no recursive reader meets its own limit first."""
 VERSIONS_MAX = 1000
@@ -36,6 +49,7 @@ DURATION_MS_MAX = 365 * DAY_MS
 ATTEMPTS_MAX = 100_000
 RETRY_DELAY_MS_MAX = DAY_MS
 RETRY_AFTER_MS_MAX = DAY_MS
+RETRY_MULTIPLIER_MAX = 1000
 
 # -- runs
 TAGS_MAX = 32
