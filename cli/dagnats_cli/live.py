@@ -136,17 +136,25 @@ class LiveTable(Silent):
         self.tick()
         self._live.stop()
 
+    def show_output(self, final: run.Run) -> None:
+        """Below the table of a completed run: the start of what came out."""
+        text = render.preview(final.output, final.output_ref, self._out.width - len("output  "))
+        render.fields([("output", text)], self._out)
+
     def _screen(self, progress: Progress, now: float) -> Group:
         from rich.console import Group
         from rich.text import Text
 
-        steps = progress.shown(max(3, self._out.height - _FRAME_LINES))
+        steps = progress.shown(max(3, self._out.height - _FRAME_LINES - progress.errors()))
         lines = [self._line(step, now) for step in steps]
         widths = render.fit([_TITLES, *lines], _RIGID, self._out.width)
         body: list[Text] = [self._head(progress, now), Text(), render.line_of(_TITLES, widths, ["bold"] * len(_TITLES))]
         for step, cells in zip(steps, lines, strict=True):
             style = render.STYLES.get(step.status, "")
             body.append(render.line_of(cells, widths, [style, "", "dim", style, "", ""]))
+            if step.error is not None:
+                why = Text(f"   {render.error_text(step.error)}", style="red", no_wrap=True, overflow="ellipsis")
+                body.append(why)
         hidden = len(progress.steps) - len(steps)
         if hidden:
             body.append(Text(f"  and {hidden} more steps", style="dim"))

@@ -5,12 +5,11 @@ What a command needs is imported when it runs: `dagnats --help` and one request 
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -18,6 +17,7 @@ from dagnats_cli.commands import noun_groups
 from dagnats_cli.exits import EPILOGUE, EXIT_INTERRUPTED, UsageError, report
 from dagnats_cli.help import HelpPage
 from dagnats_cli.options import Options
+from dagnats_core import __version__
 from dagnats_core.errors import EXIT_OK, DagNatsError
 
 SUMMARY = "Durable DAG workflows on NATS JetStream"
@@ -53,7 +53,7 @@ def build_app(tokens: Sequence[str]) -> App:
     app = App(
         name="dagnats",
         help=SUMMARY,
-        version=version("dagnats"),
+        version=__version__,
         help_epilogue=GLOBAL_OPTIONS if named else EPILOGUE,
         help_format="plaintext",
         help_formatter=HelpPage(),
@@ -88,8 +88,14 @@ def _launcher(app: App, group: Group) -> Callable[..., int]:
         elif options is not None:
             raise UsageError(f"`dagnats {rest[0]}` talks to no site: it takes none of the options for all commands")
         result = command(*bound.args, **bound.kwargs)
-        code = asyncio.run(result) if isinstance(result, Coroutine) else result
+        code = _run(result) if inspect.iscoroutine(result) else result
         return code if isinstance(code, int) else EXIT_OK
 
     launch.__annotations__ = {"rest": rest_about, "options": options_about}
     return launch
+
+
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    return asyncio.run(command)

@@ -77,7 +77,7 @@ class Progress:
             return
         match event.type:
             case "step_queued":
-                if attempt > line.attempt or line.status in ("pending", "waiting"):
+                if attempt > line.attempt or line.status in ("pending", "waiting", "queued"):
                     line.status, line.since, line.took_s, line.retry_at = "queued", at, None, None
             case "step_started":
                 if line.status not in ENDED:
@@ -97,6 +97,10 @@ class Progress:
     def counts(self) -> Counter[str]:
         """How many steps there are of each status."""
         return Counter(line.status for line in self.steps.values())
+
+    def errors(self) -> int:
+        """How many steps have an error to show."""
+        return sum(line.error is not None for line in self.steps.values())
 
     def shown(self, room: int) -> list[StepLine]:
         """The `room` steps that say most, in the definition's order."""

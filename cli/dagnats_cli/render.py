@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -148,9 +148,10 @@ def grid(
     from rich.text import Text
 
     widths = fit([titles, *lines], rigid, out.width)
-    out.print(line_of(titles, widths, ["bold"] * len(titles)))
+    out.print(line_of(titles, widths, ["bold"] * len(titles)), no_wrap=True, overflow="crop")
     for cells, error in zip(lines, errors, strict=True):
-        out.print(line_of(cells, widths, [STYLES.get(text, "") for text in cells]))
+        styles = [STYLES.get(text, "") for text in cells]
+        out.print(line_of(cells, widths, styles), no_wrap=True, overflow="crop")
         if error is not None:
             out.print(Text(f"  {error_text(error)}", style="red", overflow="fold"))
 
@@ -184,24 +185,26 @@ def fit(lines: Sequence[Sequence[str]], rigid: Sequence[bool], width: int) -> li
     return widths
 
 
-def fields(pairs: Iterable[tuple[str, str]], out: Console) -> None:
-    """Print names and values, one pair a line, values aligned; a long value goes on below itself."""
-    from rich.table import Table
+def fields(pairs: Sequence[tuple[str, str]], out: Console) -> None:
+    """Print names and values, values aligned; a long value goes on below its own beginning."""
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, GAP, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    indent = max(len(name) for name, _ in pairs) + GAP
     for name, value in pairs:
-        grid.add_row(Text(name, style="dim"), Text(value, style=STYLES.get(value, "")))
-    out.print(grid)
+        lines = Text(value, style=STYLES.get(value, "")).wrap(out, max(20, out.width - indent), overflow="fold")
+        for number, line in enumerate(lines):
+            line.rstrip()
+            title = Text("" if number else name, style="dim")
+            title.pad_right(indent - len(title))
+            out.print(title + line, no_wrap=True, overflow="crop")
 
 
 def struct_fields(struct: msgspec.Struct, out: Console) -> None:
     """Print a reply's fields; what is not set is left out."""
     now = datetime.now(UTC)
     values = ((field, getattr(struct, field)) for field in struct.__struct_fields__)
-    fields([(header(name), cell(name, value, now)) for name, value in values if value not in (None, "", [], {})], out)
+    set_values = [(name, value) for name, value in values if value not in (None, "", [], {})]
+    fields([(name.replace("_", " "), cell(name, value, now)) for name, value in set_values], out)
 
 
 def json_line(value: Any) -> str:

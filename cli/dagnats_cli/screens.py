@@ -75,7 +75,7 @@ def show_run(view: run.Run, out: Console) -> None:
         ("tags", render.cell("tags", view.tags, now)),
         ("request id", render.clean(view.request_id or "")),
         ("retry of", view.retry_of or ""),
-        ("input", render.preview(view.input, view.input_ref, room)),
+        ("input", render.preview(view.input, view.input_ref, room) if view.input is not None or view.input_ref else ""),
         ("output", render.preview(view.output, view.output_ref, room) if view.status == "completed" else ""),
         ("error", render.error_text(view.error) if view.error is not None else ""),
     ]

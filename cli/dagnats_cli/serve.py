@@ -28,14 +28,13 @@ async def compose(stack: Stack, config: Config) -> None:
     from dagnats_cli import compose as parts
     from dagnats_core.bus.connection import ConnectOptions
     from dagnats_core.bus.setup import SiteSettings
-    from dagnats_core.server import EmbeddedServer
+    from dagnats_core.server.supervisor import EmbeddedServer
 
     server = EmbeddedServer(config.data_dir, site=config.site, port=config.nats_port, durability=config.durability)
     await stack.start("nats-server", server)
     stack.watch(server.failed())
     wanted = SiteSettings(
         site_id=server.site_id,
-        expected_site_id=server.site_id,
         durability=config.durability.value,
         retention_ms=parts.milliseconds(config.archive_retention),
     )

@@ -64,7 +64,7 @@ async def follow(
     try:
         final = await wait_for_end(session, run_id, view)
     except asyncio.CancelledError:
-        print(f"stopped watching; the run goes on: dagnats run watch {run_id}", file=sys.stderr)
+        print(f"stopped watching; the run goes on\n  dagnats run watch {run_id}", file=sys.stderr)
         raise
     except DagNatsError as error:
         if error.code == "timeout":
@@ -76,6 +76,8 @@ async def follow(
         return EXIT_RUN_FAILED
     if output:
         await print_output(session, run_id)
+    elif isinstance(view, LiveTable):
+        view.show_output(final)
     return EXIT_OK
 
 
