@@ -7,7 +7,6 @@ import asyncio
 import time
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from litestar.enums import ScopeType
@@ -73,7 +72,7 @@ def is_foreign(headers: dict[str, str]) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+    return origin is not None and origin.partition("://")[2] != headers.get("host", "")
 
 
 class _Exchange:

@@ -50,11 +50,11 @@ async def events(request: EventsRequest, first: EventList, poll: Poll) -> AsyncI
 
 def page_text(items: Sequence[RunEvent]) -> bytes:
     """These events as they go over the wire."""
-    following = [item.seq for item in items[1:]] + [None]
-    return b"".join(
-        _event("", msgspec.json.encode(item), item.seq if item.seq != next_seq else None)
-        for item, next_seq in zip(items, following, strict=True)
-    )
+    texts = []
+    for index, item in enumerate(items):
+        last_of_its_seq = index + 1 == len(items) or items[index + 1].seq != item.seq
+        texts.append(_event("", msgspec.json.encode(item), item.seq if last_of_its_seq else None))
+    return b"".join(texts)
 
 
 def _event(name: str, data: bytes, seq: int | None = None) -> bytes:

@@ -12,11 +12,13 @@ from litestar.response import Redirect
 from dagnats_gateway import openapi
 from dagnats_gateway.media import JSON
 
-FILES = {
-    "/docs": ("index.html", "text/html"),
-    "/docs/page.css": ("page.css", "text/css"),
-    "/docs/page.js": ("page.js", "text/javascript"),
-    "/docs/icon.svg": ("icon.svg", "image/svg+xml"),
+MEDIA_TYPES = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "console.js": "text/javascript",
+    "schema.js": "text/javascript",
+    "dom.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
 }
 HEADERS = {
     "cache-control": "no-cache",
@@ -29,9 +31,10 @@ HEADERS = {
 def handlers() -> list[HTTPRouteHandler]:
     """Routes of the page, of openapi.json, and of `/`, which leads to the page."""
     folder = resources.files(__name__)
-    contents = {path: (folder.joinpath(name).read_bytes(), media) for path, (name, media) in FILES.items()}
-    contents["/openapi.json"] = (openapi.encode(openapi.document()), JSON)
-    return [to_page, *(_static(path, content, media) for path, (content, media) in contents.items())]
+    files = [_static(f"/docs/{name}", folder.joinpath(name).read_bytes(), media) for name, media in MEDIA_TYPES.items()]
+    page = _static("/docs", folder.joinpath("index.html").read_bytes(), "text/html")
+    document = _static("/openapi.json", openapi.encode(openapi.document()), JSON)
+    return [to_page, page, document, *files]
 
 
 @get("/", status_code=302, sync_to_thread=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -25,6 +26,15 @@ class Gateway(NamedTuple):
     api: FakeApi
     service: HttpService
     connection: Connection
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Return as soon as `condition()` holds."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
