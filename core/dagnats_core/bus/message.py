@@ -9,14 +9,15 @@ it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from dagnats_core.errors import Invalid, Problem
 
-VERSION_LINE = b"NATS/1.0\r\n"
 END = b"\r\n"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class FastMessage(msgspec.Struct, gc=False):
@@ -89,4 +90,4 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 def time_ms_of(rfc3339: str) -> int:
     """Milliseconds since 1970 of a time as the server writes it (nanoseconds, `Z`)."""
-    return int(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+    return (datetime.fromisoformat(rfc3339) - _EPOCH) // _MILLISECOND

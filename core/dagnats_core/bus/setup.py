@@ -217,20 +217,23 @@ def payloads_stream(topology: Topology, replicas: int) -> Config:
 
 
 def buckets(topology: Topology, replicas: int) -> list[Config]:
-    """The site's key-value buckets, as ADR-8 lays them out, with one value a key and TTLs allowed."""
+    """The site's key-value buckets, as ADR-8 lays them out, with one value a key and TTLs allowed.
+
+    All of them in files: a single nats-server forgets its memory streams altogether when it restarts.
+    """
     return [
-        _bucket(topology.definitions_bucket, replicas, "file"),
-        _bucket(topology.leases_bucket, replicas, "memory", marker=True),
-        _bucket(topology.workers_bucket, replicas, "memory", ttl_ms=limits.WORKER_TTL_MS),
-        _bucket(topology.requests_bucket, replicas, "file", ttl_ms=limits.REQUEST_ANSWER_TTL_MS),
+        _bucket(topology.definitions_bucket, replicas),
+        _bucket(topology.leases_bucket, replicas, marker=True),
+        _bucket(topology.workers_bucket, replicas, ttl_ms=limits.WORKER_TTL_MS),
+        _bucket(topology.requests_bucket, replicas, ttl_ms=limits.REQUEST_ANSWER_TTL_MS),
     ]
 
 
-def _bucket(name: str, replicas: int, storage: str, *, ttl_ms: int = 0, marker: bool = False) -> Config:
+def _bucket(name: str, replicas: int, *, ttl_ms: int = 0, marker: bool = False) -> Config:
     config: Config = {
         "name": f"KV_{name}",
         "subjects": [f"$KV.{name}.>"],
-        "storage": storage,
+        "storage": "file",
         "max_msgs_per_subject": 1,
         "discard": "new",
         "num_replicas": replicas,
