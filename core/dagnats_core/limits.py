@@ -23,8 +23,8 @@ METADATA_BYTES_MAX = 16 * KIB
 VERSION_TEXT_CHARS_MAX = 128
 FIELD_PATH_CHARS_MAX = 512
 EXPRESSION_BYTES_MAX = 4 * KIB
-EXPRESSION_COST_MAX = 1_000_000
-"""Units of work that the expressions of one step may do, about a node of a syntax tree each: at most 0.3 s."""
+EXPRESSION_COST_MAX = 2_000_000
+"""Units of work that the expressions of one step may do, about a node of a syntax tree each: 0.1 s, 0.5 s at worst."""
 EXPRESSION_VALUE_BYTES_MAX = 8 * MIB
 """JSON that the expressions of one step may read, and may give: decoding it holds the engine for about 50 ms."""
 EXPRESSION_PATTERN_BYTES_MAX = 256
@@ -89,6 +89,10 @@ START_MANY_MAX = 1000
 REQUESTS_IN_FLIGHT_MAX = 4096
 """Requests one API process works on at a time; the next one is answered 429 `busy`."""
 WATCH_WAIT_MS_MAX = 30 * SECOND_MS
+REQUESTS_WAITING_MAX = 16_384
+"""Requests of one API process that wait for something to happen in a run; they do not count as in flight."""
+WATCHED_RUNS_MAX = 1024
+"""Runs of which one API process reads every message, each by a consumer of its own."""
 REQUEST_TIMEOUT_MS = 5 * SECOND_MS
 
 # -- engine
@@ -142,6 +146,11 @@ SERVER_RESTARTS_WINDOW_MS = MINUTE_MS
 """More deaths than SERVER_RESTARTS_MAX within this window: the supervisor gives up."""
 SERVER_RESTART_DELAY_MS_MAX = 2 * SECOND_MS
 SERVER_LOG_LINE_BYTES_MAX = 8 * KIB
+SERVER_STORE_SHARE_MAX = 0.9
+"""Of the file system's size: a store that grows beyond is refused cleanly, and not when the disk is full."""
+SERVER_FREE_BYTES_MIN = 16 * MIB
+"""With less free disk a launch is of no use: nats-server stops writing a stream at the first error until it is
+launched again."""
 FREE_PORT_FIRST = 20_000
 FREE_PORT_LAST = 32_000
 """Port 0 takes one of these: below the range from which systems give ports to outgoing connections, so that no

@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import nats
 import psutil
@@ -25,7 +26,7 @@ from dagnats_core import limits
 from dagnats_core.errors import Conflict, Unavailable
 from dagnats_core.server import supervisor
 from dagnats_core.server.settings import Durability
-from dagnats_core.server.supervisor import EmbeddedServer
+from dagnats_core.server.supervisor import DiskBytes, EmbeddedServer
 from tests.support.processes import running_in_group, wait_until
 
 
@@ -160,6 +161,7 @@ async def test_a_server_that_hangs_is_started_again(server: EmbeddedServer, monk
     monkeypatch.setattr(limits, "SERVER_HEALTH_EVERY_MS", 20)
     monkeypatch.setattr(limits, "SERVER_HEALTH_MS_MAX", 50)
     monkeypatch.setattr(limits, "SERVER_UNHEALTHY_MS_MAX", 100)
+    monkeypatch.setattr(limits, "SERVER_STOP_MS_MAX", 50)
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)  # the health checks of the new process know the new limits
@@ -170,6 +172,47 @@ async def test_a_server_that_hangs_is_started_again(server: EmbeddedServer, monk
     assert running_in_group(pid) == []
     (gone,) = [line for line in logs if line["event"] == "nats-server is gone and will be started again"]
     assert "no answer from /healthz: TimeoutError" in gone["reason"]
+
+
+async def test_a_full_disk_is_waited_out(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SERVER_HEALTH_EVERY_MS", 10)
+    monkeypatch.setattr(limits, "SERVER_UNHEALTHY_MS_MAX", 20)
+    free = 0
+    asked_while_full = asyncio.Event()
+
+    def disk(_path: Path) -> DiskBytes:
+        if not free:
+            asked_while_full.set()
+        return DiskBytes(size=1 << 40, free=free)
+
+    monkeypatch.setattr(supervisor, "disk_bytes", disk)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.wait_for(asked_while_full.wait(), 5)
+    assert server.pid is None, "no launch while there is no room"
+    free = limits.SERVER_FREE_BYTES_MIN
+    pid = await until_pid_changes(server, pid)
+
+    problem: str | None = "no space left on device"
+    checks = asyncio.Semaphore(0)
+
+    async def health(_url: str) -> str | None:
+        checks.release()
+        return problem
+
+    free = 0
+    monkeypatch.setattr(supervisor, "health_problem", health)
+    for _ in range(10):
+        await asyncio.wait_for(checks.acquire(), 5)
+    assert server.pid == pid, "the process stays as long as another one would fare no better"
+    with capture_logs() as logs:
+        free = limits.SERVER_FREE_BYTES_MIN
+        async with asyncio.timeout(5):
+            while not any("started again" in line["event"] for line in logs):
+                await checks.acquire()
+        problem = None
+        await until_pid_changes(server, pid)
 
 
 async def test_it_gives_up_with_the_reason_and_can_still_be_stopped(
@@ -249,18 +292,35 @@ def server_pids(data_dir: Path) -> list[int]:
     return found
 
 
-def start_parent(data_dir: Path, port: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.embedded", str(data_dir), str(port)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+Parent: TypeAlias = "subprocess.Popen[str]"
+StartParent: TypeAlias = Callable[..., Parent]
 
 
-def ready_line(parent: subprocess.Popen[str]) -> tuple[str, int]:
+@pytest.fixture
+def start_parent() -> Iterator[StartParent]:
+    """Starts processes that run an embedded server; none outlives the test."""
+    parents: list[Parent] = []
+
+    def start(data_dir: Path, port: int = 0) -> Parent:
+        command = [sys.executable, "-m", "tests.support.embedded", str(data_dir), str(port)]
+        parents.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True))
+        return parents[-1]
+
+    yield start
+    for parent in parents:
+        with parent:
+            parent.kill()
+
+
+def ready_line(parent: Parent) -> tuple[str, int]:
     assert parent.stdout is not None
     url, pid = parent.stdout.readline().split()
     return url, int(pid)
 
 
-def test_the_server_dies_with_its_parent_and_a_new_one_starts_at_once(tmp_path: Path) -> None:
+def test_the_server_dies_with_its_parent_and_a_new_one_starts_at_once(
+    tmp_path: Path, start_parent: StartParent
+) -> None:
     parent = start_parent(tmp_path)
     url, pid = ready_line(parent)
     port = int(url.rpartition(":")[2])
@@ -279,7 +339,7 @@ def test_the_server_dies_with_its_parent_and_a_new_one_starts_at_once(tmp_path: 
     wait_until(lambda: server_pids(tmp_path) == [], timeout_s=2, what="the end of the last server")
 
 
-def test_a_signal_to_the_parents_group_does_not_reach_the_server(tmp_path: Path) -> None:
+def test_a_signal_to_the_parents_group_does_not_reach_the_server(tmp_path: Path, start_parent: StartParent) -> None:
     parent = start_parent(tmp_path)
     _, pid = ready_line(parent)
     os.kill(parent.pid, signal.SIGSTOP)  # so that it cannot end the server itself
@@ -292,7 +352,7 @@ def test_a_signal_to_the_parents_group_does_not_reach_the_server(tmp_path: Path)
     wait_until(lambda: running_in_group(pid) == [], timeout_s=2, what="the end of the server")
 
 
-def test_a_parent_killed_at_any_moment_of_its_start_leaves_nothing(tmp_path: Path) -> None:
+def test_a_parent_killed_at_any_moment_of_its_start_leaves_nothing(tmp_path: Path, start_parent: StartParent) -> None:
     chance = random.Random(7)
     for n in range(12):
         data_dir = tmp_path / str(n)

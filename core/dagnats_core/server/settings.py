@@ -38,6 +38,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ports_dir: str
     """Where the server writes `nats-server_<pid>.ports` once it listens."""
     durability: Durability
+    store_bytes_max: int | None = None
+    """None leaves it to the server: three quarters of what is free when it starts, even on a disk just then full."""
     domain: str | None = None
     """JetStream domain; None for a server that never meets another one."""
 
@@ -65,6 +67,8 @@ def _jetstream(settings: ServerSettings) -> str:
     lines = [f"  store_dir: {_quote(settings.store_dir)}"]
     if settings.domain is not None:
         lines.append(f"  domain: {_quote(settings.domain)}")
+    if settings.store_bytes_max is not None:
+        lines.append(f"  max_file_store: {settings.store_bytes_max}")
     if settings.durability is not Durability.OS:
         lines.append(f"  sync_interval: {_quote(settings.durability.value)}")
     return "\n".join(lines)

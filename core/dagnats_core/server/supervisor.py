@@ -10,10 +10,12 @@ It keeps its port over restarts, so clients find it again by themselves.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -130,6 +132,7 @@ class EmbeddedServer(ServiceBase):
             store_dir=str(self._path),
             ports_dir=str(self._path / "ports"),
             durability=self._durability,
+            store_bytes_max=int(limits.SERVER_STORE_SHARE_MAX * disk_bytes(self._path).size),
             domain=record.site,
         )
         config_file = self._path / "nats-server.conf"
@@ -177,6 +180,9 @@ class EmbeddedServer(ServiceBase):
                 return
             log.warning("nats-server is gone and will be started again", reason=reason, delay_ms=delay_ms)
             await asyncio.sleep(delay_ms / 1000)
+            while disk_bytes(self._path).free < limits.SERVER_FREE_BYTES_MIN:
+                log.error("nats-server waits for free disk space", path=str(self._path))
+                await asyncio.sleep(limits.SERVER_HEALTH_EVERY_MS / 1000)
             not_launched = await self._launch_again()
 
     async def _launch_again(self) -> str | None:
@@ -205,9 +211,12 @@ class EmbeddedServer(ServiceBase):
                 continue
             unhealthy_since = unhealthy_since or time.monotonic()
             unhealthy_ms = (time.monotonic() - unhealthy_since) * 1000
-            log.warning("nats-server is unhealthy", problem=problem, unhealthy_ms=round(unhealthy_ms))
-            if unhealthy_ms >= limits.SERVER_UNHEALTHY_MS_MAX:
-                await _end(process, grace_ms=0)
+            free = disk_bytes(self._path).free
+            log.warning(
+                "nats-server is unhealthy", problem=problem, unhealthy_ms=round(unhealthy_ms), disk_free_bytes=free
+            )
+            if unhealthy_ms >= limits.SERVER_UNHEALTHY_MS_MAX and free >= limits.SERVER_FREE_BYTES_MIN:
+                await _end(process, grace_ms=limits.SERVER_STOP_MS_MAX)
                 self._process = None
                 return f"unhealthy for {unhealthy_ms:.0f} ms: {problem}"
 
@@ -227,6 +236,18 @@ async def _end(process: ServerProcess, *, grace_ms: int) -> None:
         await asyncio.wait((exited,), timeout=grace_ms / 1000)
     process.signal(signal.SIGKILL)
     await exited
+
+
+class DiskBytes(NamedTuple):
+    """A file system's size, and what this user may still write."""
+
+    size: int
+    free: int
+
+
+def disk_bytes(path: Path) -> DiskBytes:
+    disk = os.statvfs(path)
+    return DiskBytes(size=disk.f_blocks * disk.f_frsize, free=disk.f_bavail * disk.f_frsize)
 
 
 async def health_problem(monitor_url: str) -> str | None:

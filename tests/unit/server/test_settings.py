@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from dagnats_core.server.settings import LOOPBACK_USER, Durability, ServerSettings, render
 
 SETTINGS = ServerSettings(
-    server_name="local-1", port=4222, store_dir="/d", ports_dir="/d/ports", durability=Durability.ALWAYS, domain="local"
+    server_name="local-1",
+    port=4222,
+    store_dir="/d",
+    ports_dir="/d/ports",
+    durability=Durability.ALWAYS,
+    domain="local",
+    store_bytes_max=1_000,
 )
 
 
@@ -31,6 +37,7 @@ max_payload: 1048576
 jetstream {{
   store_dir: "/d"
   domain: "local"
+  max_file_store: 1000
   sync_interval: "always"
 }}
 accounts {{
