@@ -6,7 +6,6 @@ part is started, so that a program loads only what it runs.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dagnats_core.lifecycle import ServiceBase, Stack, run
+from dagnats_core.lifecycle import Stack, run
 from dagnats_core.telemetry.logs import configure_logs
+from dagnats_micro.process import Connected, loop_factory
 
 if TYPE_CHECKING:
     from dagnats_core.bus.connection import Connection, ConnectOptions
@@ -29,38 +29,7 @@ log = structlog.get_logger("dagnats")
 def run_program(config: Config, compose: Callable[[Stack], Awaitable[None]]) -> int:
     """Be the program that `compose` puts together, until a signal; the exit code."""
     configure_logs(config.log_format, config.log_level)
-    return run(compose, loop_factory=_loop_factory())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # there is none for this platform
-        return None
-    return uvloop.new_event_loop
-
-
-class _Connected(ServiceBase):
-    """A connection to NATS as a service."""
-
-    def __init__(self, options: ConnectOptions) -> None:
-        super().__init__()
-        self._options = options
-        self._connection: Connection | None = None
-
-    @property
-    def connection(self) -> Connection:
-        assert self._connection is not None, "not connected"
-        return self._connection
-
-    async def _start(self) -> None:
-        from dagnats_core.bus.connection import connect
-
-        self._connection = await connect(self._options)
-
-    async def _stop(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+    return run(compose, loop_factory=loop_factory())
 
 
 async def start_site(
@@ -70,7 +39,7 @@ async def start_site(
     from dagnats_core.bus.setup import ensure
     from dagnats_core.bus.topology import Topology
 
-    connection = (await stack.start("connection to NATS", _Connected(options))).connection
+    connection = (await stack.start("connection to NATS", Connected(options))).connection
     stack.step = "start of streams and buckets"
     return connection, await ensure(connection, Topology(config.site), wanted)
 

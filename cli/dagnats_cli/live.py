@@ -129,7 +129,7 @@ class LiveTable(Silent):
 
     def tick(self) -> None:
         if self._progress is not None:
-            self._live.update(self._screen(self._progress, time.time()), refresh=True)
+            self._live.update(self.screen(self._progress, time.time()), refresh=True)
 
     def end(self, final: run.Run | None) -> None:
         self._trouble = ""
@@ -141,18 +141,21 @@ class LiveTable(Silent):
         text = render.preview(final.output, final.output_ref, self._out.width - len("output  "))
         render.fields([("output", text)], self._out)
 
-    def _screen(self, progress: Progress, now: float) -> Group:
+    def screen(self, progress: Progress, now: float) -> Group:
         from rich.console import Group
         from rich.text import Text
 
-        steps = progress.shown(max(3, self._out.height - _FRAME_LINES - progress.errors()))
+        room = max(1, self._out.height - _FRAME_LINES)
+        steps = progress.shown(max(1, room - min(progress.errors(), room // 3)))
+        errors_room = room - len(steps)
         lines = [self._line(step, now) for step in steps]
         widths = render.fit([_TITLES, *lines], _RIGID, self._out.width)
         body: list[Text] = [self._head(progress, now), Text(), render.line_of(_TITLES, widths, ["bold"] * len(_TITLES))]
         for step, cells in zip(steps, lines, strict=True):
             style = render.STYLES.get(step.status, "")
             body.append(render.line_of(cells, widths, [style, "", "dim", style, "", ""]))
-            if step.error is not None:
+            if step.error is not None and errors_room > 0:
+                errors_room -= 1
                 why = Text(f"   {render.error_text(step.error)}", style="red", no_wrap=True, overflow="ellipsis")
                 body.append(why)
         hidden = len(progress.steps) - len(steps)

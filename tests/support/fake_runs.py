@@ -30,6 +30,8 @@ class FakeRun:
         )  # fmt: skip
         self.events: list[run.RunEvent] = []
         self.outputs: dict[str | None, Any] = {}
+        self.watched = asyncio.Event()
+        """Set when somebody asks for its events."""
         self._news = asyncio.Condition()
 
     async def tell(self, type: str, step: str | None = None, **fields: Any) -> None:
@@ -60,10 +62,13 @@ class FakeRun:
                     step.started_at = event.at
 
     async def events_after(self, request: run.EventsRequest) -> run.EventList:
+        self.watched.set()
         async with self._news:
             try:
                 wait_s = request.wait_ms / 1000
-                await asyncio.wait_for(self._news.wait_for(lambda: len(self.events) > request.after or self.ended), wait_s)
+                await asyncio.wait_for(
+                    self._news.wait_for(lambda: len(self.events) > request.after or self.ended), wait_s
+                )
             except TimeoutError:
                 pass
         items = self.events[request.after :]

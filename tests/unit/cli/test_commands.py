@@ -1,4 +1,4 @@
-"""Every endpoint has its command, every field its parameter, and a wrong line is told what is wrong, with exit code 2."""
+"""Every endpoint has its command, every field its parameter; a wrong line is told what is wrong, with exit code 2."""
 
 from __future__ import annotations
 

@@ -16,12 +16,20 @@ def loaded_by(tokens: list[str]) -> set[str]:
         "import sys; from dagnats_cli import main; main.run(sys.argv[1:]);"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *tokens], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *tokens], capture_output=True, text=True, timeout=60, check=True
+    )
     return set(done.stderr.split())
 
 
 @pytest.mark.parametrize(
-    "line", ["--help", "wf list --help", "wf list --nats-url nats://127.0.0.1:1", "run watch --last --nats-url nats://127.0.0.1:1"]
+    "line",
+    [
+        "--help",
+        "wf list --help",
+        "wf list --nats-url nats://127.0.0.1:1",
+        "run watch --last --nats-url nats://127.0.0.1:1",
+    ],
 )
 def test_no_server_is_loaded_for_a_request(line: str) -> None:
     modules = loaded_by(line.split())

@@ -66,7 +66,7 @@ def test_json_from_option_file_and_stdin(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_that_cannot_be_read_names_argument_and_reason(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="missing.json") as caught:
+    with pytest.raises(Invalid, match=r"missing\.json") as caught:
         values.read_json(f"@{tmp_path / 'missing.json'}", "--input")
     assert caught.value.problems[0].message == "No such file or directory"
     (tmp_path / "latin").write_bytes(b"caf\xe9")
