@@ -17,6 +17,16 @@ from dagnats_core.run.messages import Task
 _encode = msgspec.json.Encoder().encode
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """What `Context.progress` makes others hear (docs/wire.md)."""
+
+    run_id: str
+    step: str
+    attempt: int
+    at: int
+    data: msgspec.Raw
+
+
 class Context:
     """The first argument of every handler.
 

@@ -15,21 +15,18 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, assert_never
 
-import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
-from dagnats.worker.context import Context
-from dagnats.worker.handlers import Handler, argument_of, call_in_thread, call_on_loop
+from dagnats.worker.context import Context, Progress
+from dagnats.worker.desk import Desk, TaskType
+from dagnats.worker.handlers import argument_of, call_in_thread, call_on_loop
 from dagnats.worker.outcomes import CANCELLED, Cancelled, Completed, Failed, Outcome, failed
-from dagnats.worker.payloads import Payloads
-from dagnats.worker.reporter import Reporter, Sending
+from dagnats.worker.reporter import Sending
 from dagnats.worker.slots import TypeSlots
-from dagnats.worker.threads import Threads
 from dagnats_core import ids, limits
-from dagnats_core.bus.subjects import Subjects
 from dagnats_core.errors import DagNatsError
 from dagnats_core.run import messages as m
 
@@ -37,48 +34,6 @@ Stage = Literal["claiming", "fetching", "running", "storing", "reporting", "ende
 Kind = Literal["claim", "started", "alive", "completed", "failed", "worker_lost"]
 
 log = structlog.get_logger(__name__)
-
-
-class TaskType(NamedTuple):
-    """A task type (and group) as the worker serves it."""
-
-    name: str
-    group: str | None
-    token: str
-    handler: Handler
-    slots: TypeSlots
-
-
-class Desk(NamedTuple):
-    """What an attempt needs of its worker.
-
-    `tell` sends one message, or drops it while the connection is down.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    worker_id: str
-    subjects: Subjects
-    ack_wait_ms: int
-    inline_bytes_max: int
-    tell: Callable[[str, bytes], None]
-    reporter: Reporter
-    threads: Threads[Outcome]
-    payloads: Payloads
-    free_slot: Callable[[TypeSlots], None]
-    on_end: Callable[[Execution], None]
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """What `ctx.progress` sends."""
-
-    run_id: str
-    step: str
-    attempt: int
-    at: int
-    data: Raw
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Execution:
@@ -331,7 +286,7 @@ class Execution:
         task = self.task
         subject = self._desk.subjects.progress(self._type.token, task.run_id, task.step)
         at_ms = time.time_ns() // 1_000_000
-        self._desk.tell(subject, _encode(Progress(task.run_id, task.step, task.attempt, at_ms, Raw(data))))
+        self._desk.tell(subject, m.encode(Progress(task.run_id, task.step, task.attempt, at_ms, Raw(data))))
 
     # -- how it ends
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dagnats.worker.execution import TaskType
+from dagnats.worker.desk import TaskType
 from dagnats.worker.slots import Slots
 from dagnats_core.bus.connection import Connection
 from dagnats_core.bus.consume import PullConsumer, TaskMessage
@@ -16,8 +16,10 @@ from dagnats_micro.schemas.worker import Queue
 
 
 class Puller:
-    """One queue. `is_full()` stops it from asking. `on_room()` is told when a request ended short, so that its slots are
-    free for other queues; `on_lost(reason)` when the queue is gone.
+    """One queue. `is_full()` stops it from asking.
+
+    `on_room()` is told when a request ended short, so that its slots are free for other queues; `on_lost(reason)`
+    when the queue is gone.
     """
 
     def __init__(

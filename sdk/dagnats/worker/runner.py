@@ -14,7 +14,8 @@ import msgspec
 import structlog
 
 from dagnats.worker.cancel import Notices
-from dagnats.worker.execution import Desk, Execution, TaskType
+from dagnats.worker.desk import Desk, TaskType
+from dagnats.worker.execution import Execution
 from dagnats.worker.outcomes import Outcome
 from dagnats.worker.payloads import Payloads, Store
 from dagnats.worker.reporter import Reporter

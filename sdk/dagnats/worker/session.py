@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from dagnats.worker.beat import Beat
-from dagnats.worker.execution import TaskType
+from dagnats.worker.desk import TaskType
 from dagnats.worker.handlers import Handler
 from dagnats.worker.payloads import persist
 from dagnats.worker.puller import Puller

@@ -91,6 +91,11 @@ class Worker:
 
         raise SystemExit(main(self, argv))
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped yet."""
+        return self._session is not None
+
     async def serve(self) -> None:
         """Work until cancelled, then stop as `stop` does."""
         async with self:
