@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
-from litestar.handlers import get
+from litestar.handlers import HTTPRouteHandler, get
 from litestar.types import ASGIApp
 
 from dagnats_gateway import page
@@ -34,8 +34,8 @@ GRACE_S = limits.HTTP_STOP_MS_MAX // 1000 - 1
 log = structlog.get_logger(__name__)
 
 
-def build_app(calls: Calls, health: Health) -> ASGIApp:
-    """The ASGI application."""
+def build_app(calls: Calls, health: Health, *, probes_only: bool = False) -> ASGIApp:
+    """The ASGI application; `probes_only` for a process that has no API."""
 
     @get("/health")
     async def health_probe() -> Response[bytes]:
@@ -45,7 +45,9 @@ def build_app(calls: Calls, health: Health) -> ASGIApp:
     def ready_probe() -> Response[bytes]:
         return _probe_response(health.ready())
 
-    handlers = [*Routes(calls).handlers(), health_probe, ready_probe, *page.handlers()]
+    handlers: list[HTTPRouteHandler] = [health_probe, ready_probe]
+    if not probes_only:
+        handlers += [*Routes(calls).handlers(), *page.handlers()]
     return Edge(
         Litestar(
             [*options(handlers), *handlers],
@@ -108,12 +110,14 @@ class HttpService(ServiceBase):
         port: int = 8080,
         *,
         jetstream_api: str = JETSTREAM_API,
+        probes_only: bool = False,
     ) -> None:
         super().__init__()
         self._host = host
         self._port = port
         self._calls = Calls(client)
         self._health = Health(connection, jetstream_api)
+        self._probes_only = probes_only
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -130,7 +134,7 @@ class HttpService(ServiceBase):
     async def _start(self) -> None:
         listener = _listen(self._host, self._port)
         self._port = listener.getsockname()[1]
-        self._server = _Server(_server_config(build_app(self._calls, self._health)))
+        self._server = _Server(_server_config(build_app(self._calls, self._health, probes_only=self._probes_only)))
         self._serving = asyncio.create_task(self._server.serve([listener]), name="http")
         await self._server.listening.wait()
 
