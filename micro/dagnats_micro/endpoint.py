@@ -1,4 +1,4 @@
-"""What an endpoint is: one row of data. Service, client, routes, OpenAPI, commands and permissions are derived from it."""
+"""What an endpoint is: one row of data. Service, client, routes, OpenAPI, commands and roles come from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Role = Literal["viewer", "operator", "worker", "admin"]
 
 
 class Http(NamedTuple):
-    """How REST says it. Fields named in the path come from there; the rest from the query (GET, DELETE) or the JSON body.
+    """How REST says it. Fields named in the path come from there, others from the query (GET, DELETE) or the JSON body.
 
     `body`: the one request field that is the whole body (a definition, for instance); else the body is the request.
     """
@@ -31,7 +31,7 @@ class Cli(NamedTuple):
 
 
 class Endpoint(NamedTuple, Generic[Req, Rep]):
-    """`errors`: the codes it may answer with beyond those that every endpoint has (invalid, busy, unavailable, internal)."""
+    """`errors`: the codes it may answer with beyond those of every endpoint (invalid, busy, unavailable, internal)."""
 
     noun: str
     verb: str

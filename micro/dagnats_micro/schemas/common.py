@@ -10,7 +10,6 @@ from msgspec import Meta
 from dagnats_core import ids, limits
 from dagnats_core.errors import Problem as Problem
 
-
 NO_LAST_NEWLINE = r"(?!\n)"
 """Python's `$` also matches before a last newline, which must never reach a subject; JSON Schema's `$` does not."""
 
@@ -36,7 +35,9 @@ Limit = Annotated[int, Meta(ge=1, le=limits.PAGE_ITEMS_MAX, description="at most
 Cursor = Annotated[str, Meta(max_length=512, description="`next_cursor` of the page before")]
 Duration = Annotated[str | int, Meta(description='`"1h30m"`, `"PT90S"`, or an integer of nanoseconds')]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LENGTH_MAX)]
-Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)] | Annotated[dict[str, Tag], Meta(max_length=limits.TAGS_MAX)]
+Tags = (
+    Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)] | Annotated[dict[Tag, Tag], Meta(max_length=limits.TAGS_MAX)]
+)
 Json = Any
 
 

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from dagnats_micro.schemas.common import Cursor, Failure, Limit, Name, Reply, Request, RequestId, RunId, Timestamp
+from dagnats_micro.schemas.common import (
+    Cursor,
+    Failure,
+    Limit,
+    Name,
+    Reply,
+    Request,
+    RequestId,
+    RunId,
+    Timestamp,
+)
 
 
 class DeadLetterListRequest(Request):

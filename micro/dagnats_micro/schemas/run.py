@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from dagnats_core import limits
@@ -61,6 +62,7 @@ class Run(Reply):
     retry_of: str | None = None
     input_ref: PayloadRef | None = None
     output_ref: PayloadRef | None = None
+    output_size: Annotated[int, Meta(description="bytes of an output that `run.output` reads")] | None = None
 
 
 class RunItem(Reply):
@@ -113,7 +115,7 @@ class StartManyRequest(Request):
     workflow: Name
     inputs: Annotated[list[Json], Meta(min_length=1, max_length=limits.START_MANY_MAX)]
     request_id: RequestId | None = None
-    tags: Tags = []
+    tags: Tags = msgspec.field(default_factory=list)
     version: Annotated[int, Meta(ge=1, description="this version instead of the current one")] | None = None
 
 
@@ -169,11 +171,17 @@ class EventList(Reply):
 
 
 class OutputRequest(Request):
-    """The output of a run, or of one of its steps. Read a large one from `offset` on, page by page."""
+    """The output of a run, or of one of its steps. Read a large one from `offset` on, page by page.
+
+    With `wait_ms` the answer comes when the run has ended, or when the time is over.
+    """
 
     run_id: RunId
     step: Annotated[Name, Meta(description="the output of this step")] | None = None
     offset: Annotated[int, Meta(ge=0, description="where to begin in the JSON text, in bytes")] = 0
+    wait_ms: Annotated[
+        int, Meta(ge=0, le=limits.WATCH_WAIT_MS_MAX, description="how long to wait for the end, in milliseconds")
+    ] = 0
 
 
 class Output(Reply):
@@ -213,5 +221,3 @@ class RetryReply(Reply):
     run_id: RunId
     retry_of: RunId
     created: bool
-
-

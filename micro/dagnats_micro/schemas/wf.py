@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from dagnats_micro.schemas.common import (
@@ -125,7 +126,7 @@ class StartRequest(Request):
     input: Json = None
     input_ref: PayloadRef | None = None
     request_id: RequestId | None = None
-    tags: Tags = []
+    tags: Tags = msgspec.field(default_factory=list)
     version: Annotated[int, Meta(ge=1, description="this version instead of the current one")] | None = None
 
 
