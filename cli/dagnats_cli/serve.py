@@ -26,21 +26,16 @@ async def compose(stack: Stack, config: Config) -> None:
     The engine comes before the API, so that at the stop the API drains while there is an engine to answer it.
     """
     from dagnats_cli import compose as parts
-    from dagnats_core.bus.connection import ConnectOptions
-    from dagnats_core.bus.setup import SiteSettings
     from dagnats_core.server.supervisor import EmbeddedServer
+    from dagnats_micro.process import ConnectOptions
 
     server = EmbeddedServer(config.data_dir, site=config.site, port=config.nats_port, durability=config.durability)
     await stack.start("nats-server", server)
     stack.watch(server.failed())
-    wanted = SiteSettings(
-        site_id=server.site_id,
-        durability=config.durability.value,
-        retention_ms=parts.milliseconds(config.archive_retention),
-    )
     options = ConnectOptions(urls=(server.url,), name="dagnats-serve")
+    wanted = parts.site_settings(config, server.site_id)
     connection, site = await parts.start_site(stack, config, options, wanted)
     await parts.start_engine(stack, connection, site, alone=True)
-    await parts.start_api(stack, connection, site, wanted)
-    http = None if config.no_http else await parts.start_http(stack, connection, config)
-    parts.say_ready(config, nats_url=server.url, http=http, data_dir=str(config.data_dir))
+    api = await parts.start_api(stack, connection, site, "serve", config.data_dir / "index")
+    http = await parts.start_http(stack, connection, config)
+    parts.say_ready(config, connection, http, api, data_dir=str(config.data_dir))

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from cyclopts import Parameter
 
 from dagnats_cli import render
+from dagnats_cli.exits import EPILOGUE, UsageError, report
+from dagnats_cli.help import HelpPage
 from dagnats_cli.options import Options
+from dagnats_core import __version__
 from dagnats_core.config import FIELDS, Config, Field, load_config, show_config
-from dagnats_core.errors import EXIT_OK
+from dagnats_core.errors import EXIT_OK, DagNatsError
 
-SERVE = (
-    "data_dir", "site", "nats_port", "http_addr", "no_http", "durability", "archive_retention",
-    "config", "log_format", "log_level",
-)  # fmt: skip
-ENGINE = ("nats_url", "site", "creds", "http_addr", "no_http", "config", "log_format", "log_level")
-API = ENGINE
+_COMMON = ("config", "log_format", "log_level")
+SERVE = ("data_dir", "site", "nats_port", "http_addr", "no_http", "durability", "archive_retention", *_COMMON)
+ENGINE = API = ("nats_url", "site", "creds", "http_addr", "no_http", "durability", "archive_retention", *_COMMON)
+ENGINE_DEFAULTS = {"http_addr": "127.0.0.1:8082", "durability": "os"}
+API_DEFAULTS = {"durability": "os"}
+"""Nobody can ask a nats-server how often it syncs: where it is not ours, the least is assumed unless it is told."""
 
 
 def with_flags(names: tuple[str, ...], defaults: Mapping[str, str] | None = None) -> Callable[[Any], Any]:
@@ -53,6 +57,23 @@ def _parameter(field: Field, default: str | None) -> inspect.Parameter:
     value: Any = bool if switch else str
     annotation = Annotated[value | None, about]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def run_alone(name: str, summary: str, program: Callable[..., int]) -> NoReturn:
+    """Be a console script that has no sub-commands; ends the process with its exit code."""
+    from cyclopts import App, CycloptsError
+
+    app = App(
+        name=name, help=summary, version=__version__, help_format="plaintext", help_formatter=HelpPage(),
+        help_epilogue=EPILOGUE, group_parameters="Options", default_command=program,
+    )  # fmt: skip
+    try:
+        code = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        code = report(UsageError(str(error)), as_json=False)
+    except DagNatsError as error:
+        code = report(error, as_json=False)
+    sys.exit(code or EXIT_OK)
 
 
 class Setting(msgspec.Struct):
