@@ -35,6 +35,15 @@ async def open_connection(server: NatsServer) -> Connection:
     return await connect(ConnectOptions(urls=(server.url,), connect_timeout_s=WAIT_S_MAX))
 
 
+async def restart(server: NatsServer, connection: Connection, *, kill: bool = True) -> None:
+    """Restart the server and return when `connection` has found it again."""
+    back = asyncio.Event()
+    remove = connection.on_reconnect(back.set)
+    server.restart(kill=kill)
+    await asyncio.wait_for(back.wait(), WAIT_S_MAX)
+    remove()
+
+
 async def make_stream(connection: Connection, name: str, **config: object) -> StreamInfo:
     """A stream on `<name>.>` with everything on that the run log uses."""
     defaults: dict[str, object] = {

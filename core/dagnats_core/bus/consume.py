@@ -92,9 +92,8 @@ class OrderedReader(Healing):
                 await self._moved.wait()
 
     async def _open(self) -> None:
-        if self.last_seq is None and self._start == "new":
-            stream = await api(self._connection, f"STREAM.INFO.{self._stream}", None, StreamInfo)
-            self.last_seq = stream.state.last_seq
+        if self._start != "last_per_subject" or self.last_seq is not None:
+            await self._look_at_the_end()
         inbox = await self._subscribe(self._on_delivery)
         self._consumer = f"reader-{token_hex(8)}"
         self._consumer_seq = 0
@@ -116,12 +115,9 @@ class OrderedReader(Healing):
         }
         if self.last_seq is not None:
             config["opt_start_seq"] = self.last_seq + 1
-        before = self.last_seq
         call = f"CONSUMER.CREATE.{self._stream}.{self._consumer}"
         body = {"stream_name": self._stream, "config": config, "action": "create"}
         info = await api(self._connection, call, body, ConsumerInfo)
-        if before is not None and info.delivered.stream_seq < before:
-            self._went_back(before, info.delivered.stream_seq)
         if self._consumer_seq == 0:
             self.pending = info.num_pending
             if self.pending == 0:
@@ -133,12 +129,16 @@ class OrderedReader(Healing):
             with suppress(DagNatsError):
                 await api(self._connection, f"CONSUMER.DELETE.{self._stream}.{self._consumer}", None, dict)
 
-    def _went_back(self, before: int, now: int) -> None:
-        self.went_back = True
-        if self.last_seq == before:
-            self.last_seq = now
-        if self._on_gap is not None:
-            self._on_gap(f"{self._stream} lost messages: it ended at {before} and now ends at {now}")
+    async def _look_at_the_end(self) -> None:
+        """The server would wait for a start that lies in the future: a stream that lost messages would look silent."""
+        stream = await api(self._connection, f"STREAM.INFO.{self._stream}", None, StreamInfo)
+        end, before = stream.state.last_seq, self.last_seq
+        if before is None:
+            self.last_seq = end
+        elif end < before:
+            self.last_seq = end
+            if self._on_gap is not None:
+                self._on_gap(f"{self._stream} lost messages: it ended at {before} and now ends at {end}")
 
     def _on_break(self, reason: str) -> None:
         if self._on_gap is not None:
@@ -262,10 +262,8 @@ class PullConsumer(Healing):
     async def _close(self) -> None:
         """What is still on its way is given back at once, so that it need not wait for its ack_wait."""
         self._stopping = True
-        if self._subscription is not None and self._connection.connected:
-            with suppress(DagNatsError):
-                await self._connection.nats._send_unsubscribe(self._subscription._id)
-                await self._connection.flush()
+        if self._subscription is not None:
+            await self._connection.drain_fast(self._subscription)
         await super()._close()
 
     def _expects_word(self) -> bool:
