@@ -156,8 +156,8 @@ class Starter:
                     return _known(run_id, start, known)
         raise TimedOut(f"whether run {run_id} was started is unknown: the log does not answer")
 
-    def _commit(self, partition: int, message: OutMessage) -> asyncio.Future[int]:
-        done: asyncio.Future[int] = self._loop.create_future()
+    def _commit(self, partition: int, message: OutMessage) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = self._loop.create_future()
         committer = self._committers[partition % len(self._committers)]
         committer.submit((message,), partial(_settle, done))
         return done
@@ -223,13 +223,13 @@ def _below_input(path: str) -> str:
     return f"input{path}" if path.startswith("[") else f"input.{path}".rstrip(".")
 
 
-def _settle(done: asyncio.Future[int], seq: int, error: BaseException | None) -> None:
+def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
     if done.done():
         return
     if error is not None:
         done.set_exception(error)
     else:
-        done.set_result(seq)
+        done.set_result(None)
 
 
 def _known(run_id: str, start: m.Start, known: m.FinalRun) -> Started:
