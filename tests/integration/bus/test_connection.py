@@ -270,7 +270,9 @@ async def test_a_denied_request_fails_at_once_and_says_so(guard: Connection, gua
     await few.close()
 
 
-async def test_a_choked_socket_is_busy_until_it_drains(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_choked_socket_is_busy_until_it_drains(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "SEND_BUFFER_BYTES_MAX", 4 * limits.MIB)
     connection = await open_connection(nats_server)
     await connection.flush()

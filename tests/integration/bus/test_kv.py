@@ -146,5 +146,3 @@ async def test_other_clients_read_and_write_the_same_bucket(bucket: Bucket, conn
     await bucket.delete("k")
     with pytest.raises(nats.js.errors.KeyNotFoundError):
         await theirs.get("k")
-
-

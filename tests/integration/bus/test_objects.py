@@ -47,7 +47,13 @@ async def test_what_is_put_is_got(objects: Objects, size: int) -> None:
 async def test_parts_are_read_without_the_rest(objects: Objects) -> None:
     data = some_bytes(3 * CHUNK_BYTES + 100)
     await objects.put("o", data)
-    for offset, length in ((0, 10), (CHUNK_BYTES - 3, 6), (CHUNK_BYTES, CHUNK_BYTES), (len(data) - 5, 50), (0, 1 << 30)):
+    for offset, length in (
+        (0, 10),
+        (CHUNK_BYTES - 3, 6),
+        (CHUNK_BYTES, CHUNK_BYTES),
+        (len(data) - 5, 50),
+        (0, 1 << 30),
+    ):
         assert await objects.get("o", offset, length) == data[offset : offset + length]
     assert await objects.get("o", len(data), 10) == b""
     assert await objects.chunk("o", 3) == data[3 * CHUNK_BYTES :]

@@ -143,9 +143,7 @@ async def test_a_full_stream_and_other_refusals_have_their_own_errors(
     publisher: Publisher, connection: Connection
 ) -> None:
     name = unique("F")
-    await make_stream(
-        connection, name, max_msgs=1, discard="new", allow_msg_schedules=False, max_msgs_per_subject=-1
-    )
+    await make_stream(connection, name, max_msgs=1, discard="new", allow_msg_schedules=False, max_msgs_per_subject=-1)
     await publisher.publish(f"{name}.a", b"")
     assert isinstance(await outcome(publisher.publish(f"{name}.b", b"")), StoreFull)
     assert isinstance(await outcome(publisher.publish(f"{name}.t", b"", schedule_headers(0, f"{name}.x"))), ApiError)

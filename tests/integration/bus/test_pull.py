@@ -168,9 +168,7 @@ async def test_a_consumer_that_is_gone_is_told_and_found_again(
     await worker.consumer.stop()
 
 
-async def test_a_server_that_falls_silent_is_noticed(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_falls_silent_is_noticed(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dagnats_core.bus.consume.PULL_SILENCE_S", 0.5)
     monkeypatch.setattr("dagnats_core.bus.consume.PULL_HEARTBEAT_S", 0.2)
     connection = await open_connection(nats_server)

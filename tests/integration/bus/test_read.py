@@ -116,5 +116,3 @@ async def test_a_read_ends_when_the_connection_does(nats_server: NatsServer) -> 
     with pytest.raises(Unavailable):
         await last_by_subjects(connection, "S", ["S.>"])
     await connection.close()
-
-
