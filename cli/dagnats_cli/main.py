@@ -99,3 +99,7 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
     import asyncio
 
     return asyncio.run(command)
+
+
+if __name__ == "__main__":
+    main()
