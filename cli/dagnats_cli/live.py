@@ -85,12 +85,7 @@ class Lines(Silent):
         self._width = max((len(step) for step in progress.steps), default=0)
 
     def event(self, event: run.RunEvent) -> None:
-        parts = [render.clock(event.at), f"{event.type:<15}", f"{event.step or '':<{self._width}}"]
-        parts.append(f"attempt {event.attempt}" if event.attempt else "")
-        parts.append(render.duration(event.duration_ms / 1000) if event.duration_ms is not None else "")
-        parts.append(event.status or "")
-        parts.append(render.error_text(event.error) if event.error else render.clean(event.reason or ""))
-        self._print("  ".join(part for part in parts if part).rstrip())
+        self._print(render.event_line(event, self._width))
 
     def trouble(self, text: str) -> None:
         self._print(f"waiting: {text}" if text else "connected again")
@@ -156,7 +151,9 @@ class LiveTable(Silent):
             body.append(render.line_of(cells, widths, [style, "", "dim", style, "", ""]))
             if step.error is not None and errors_room > 0:
                 errors_room -= 1
-                why = Text(f"   {render.error_text(step.error)}", style="red", no_wrap=True, overflow="ellipsis")
+                why = Text(
+                    f"   {render.error_text(step.error, step.id)}", style="red", no_wrap=True, overflow="ellipsis"
+                )
                 body.append(why)
         hidden = len(progress.steps) - len(steps)
         if hidden:

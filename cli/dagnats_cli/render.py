@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from dagnats_micro.schemas.run import RunEvent
+
 PLAIN_WIDTH = 100_000
 """Columns of an output that is no terminal: nothing is cut there."""
 FLEXIBLE_WIDTH_MIN = 6
@@ -118,10 +120,10 @@ def clock(timestamp: str) -> str:
     return parse_time(timestamp).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
-def error_text(error: Any) -> str:
-    """A Failure or ErrorReply on one line: `message (code)`."""
+def error_text(error: Any, at_step: str | None = None) -> str:
+    """A Failure or ErrorReply on one line: `message (code)`. The step stands before it, unless it is `at_step`."""
     step = getattr(error, "step", None)
-    where = f"step {step}: " if step else ""
+    where = f"step {step}: " if step and step != at_step else ""
     return clean(f"{where}{error.message} ({error.code})")
 
 
@@ -129,17 +131,34 @@ def header(name: str) -> str:
     return HEADERS.get(name, name.replace("_", " "))
 
 
+def event_line(event: RunEvent, step_width: int) -> str:
+    """One event of a run on one line: when, what, where, and how it went."""
+    parts = (
+        clock(event.at),
+        f"{event.type:<15}",
+        f"{clean(event.step or ''):<{step_width}}",
+        f"attempt {event.attempt}" if event.attempt else "",
+        duration(event.duration_ms / 1000) if event.duration_ms is not None else "",
+        event.status or "",
+        error_text(event.error, event.step) if event.error else clean(event.reason or ""),
+        f"again at {clock(event.retry_at)}" if event.retry_at else "",
+    )
+    return "  ".join(part for part in parts if part).rstrip()
+
+
 def table(items: Sequence[Any], columns: Sequence[str], out: Console) -> None:
     """Print structs, one a line, by the names of their fields."""
     now = datetime.now(UTC)
     names = [name for name in columns if name != "error"]
     lines = [[cell(name, getattr(item, name), now) for name in names] for item in items]
-    errors = [item.error if "error" in columns else None for item in items]
+    errors = ["" for _ in items]
+    if "error" in columns:
+        errors = [error_text(item.error, getattr(item, "step", None)) if item.error else "" for item in items]
     grid([header(name) for name in names], lines, [name in RIGID for name in names], errors, out)
 
 
 def grid(
-    titles: Sequence[str], lines: Sequence[Sequence[str]], rigid: Sequence[bool], errors: Sequence[Any], out: Console
+    titles: Sequence[str], lines: Sequence[Sequence[str]], rigid: Sequence[bool], errors: Sequence[str], out: Console
 ) -> None:
     """Print lines of cells under titles, words of status in their colour, and below a line its error, if it has one.
 
@@ -152,8 +171,8 @@ def grid(
     for cells, error in zip(lines, errors, strict=True):
         styles = [STYLES.get(text, "") for text in cells]
         out.print(line_of(cells, widths, styles), no_wrap=True, overflow="crop")
-        if error is not None:
-            out.print(Text(f"  {error_text(error)}", style="red", overflow="fold"))
+        if error:
+            out.print(Text(f"  {error}", style="red"), overflow="fold")
 
 
 def line_of(cells: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> Text:

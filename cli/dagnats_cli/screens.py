@@ -82,7 +82,13 @@ def show_run(view: run.Run, out: Console) -> None:
     render.fields([(name, text) for name, text in pairs if text not in ("", "-")], out)
     out.print()
     lines = [_step_line(step) for step in view.steps]
-    render.grid(_STEP_TITLES, lines, _STEP_RIGID, [step.error for step in view.steps], out)
+    render.grid(
+        _STEP_TITLES,
+        lines,
+        _STEP_RIGID,
+        [render.error_text(step.error, step.id) if step.error else "" for step in view.steps],
+        out,
+    )
 
 
 def _step_line(step: run.Step) -> list[str]:
@@ -96,6 +102,14 @@ def _step_line(step: run.Step) -> list[str]:
         took,
         render.clean(step.worker_id or "-"),
     ]
+
+
+def _show_events(reply: run.EventList, out: Console) -> None:
+    width = max((len(event.step or "") for event in reply.items), default=0)
+    for event in reply.items:
+        out.print(render.event_line(event, width), markup=False)
+    if not reply.ended:
+        render.note(f"the run is {reply.status}; what follows: --after {reply.after}, or dagnats run watch")
 
 
 def _show_workflow(reply: wf.Workflow, out: Console) -> None:
@@ -155,6 +169,7 @@ def _show_health(reply: system.Health, out: Console) -> None:
 
 _SCREENS: dict[type[common.Reply], Callable[[Any, Console], None]] = {
     run.Run: show_run,
+    run.EventList: _show_events,
     run.RetryReply: _show_again,
     run.CancelReply: _show_cancelled,
     dlq.ReplayReply: _show_again,

@@ -66,7 +66,7 @@ def show_status(found: Status) -> None:
         ("site", f"{clean(info.site)} ({clean(info.site_id)}), up {render.duration(up)}"),
         ("version", f"dagnats {clean(info.version)}, nats-server {clean(info.nats_version)}"),
         ("addresses", ", ".join(addresses)),
-        ("durability", f"{clean(info.durability)}: {clean(info.may_lose)}"),
+        ("durability", f"{clean(info.durability)} (a power cut may lose {clean(info.may_lose)})"),
         ("replicas", f"{info.replicas}" if info.replicas > 1 else ""),
         ("health", found.health.status),
         ("runs", ", ".join(runs) or "none"),

@@ -64,7 +64,7 @@ RUN_COUNT = Endpoint(
 RUN_EVENTS = Endpoint(
     "run", "events", "Read what happened in a run, or wait for what happens next",
     run.EventsRequest, run.EventList, Http("GET", "/runs/{run_id}/events"),
-    Cli(("run_id",), ("seq", "at", "type", "step", "attempt", "duration_ms", "error")), ("not_found",),
+    Cli(("run_id",)), ("not_found",),
 )  # fmt: skip
 RUN_OUTPUT = Endpoint(
     "run", "output", "Read the output of a run or of one of its steps",
