@@ -257,12 +257,12 @@ def _pass_deadlines(d: _Decision) -> None:
             return
 
 
-def next_due(state: RunState) -> int:
-    """The earliest deadline of the run (ms), 0 if it has none."""
-    due = state.deadline
+def next_due(state: RunState, now: int = 0) -> int:
+    """The earliest deadline of the run after `now` (ms), 0 if it has none."""
+    due = state.deadline if state.deadline > now else 0
     for step_id in state.timed:
         step_due = state.steps[step_id].due
-        if not due or step_due < due:
+        if step_due > now and (not due or step_due < due):
             due = step_due
     return due
 
@@ -271,27 +271,27 @@ def next_due(state: RunState) -> int:
 
 
 def _schedule(d: _Decision) -> None:
-    """Hand out each step that is ready, or skip it, until nothing more becomes ready."""
+    """Hand out each step that is ready, or skip it, until nothing more becomes ready.
+
+    A step that waits for a payload stays ready. Tasks change the state only once all are made: a step that cannot be
+    made ends the run, and then none of them is handed out.
+    """
     state = d.state
-    for step_id in list(state.timed):
-        step = state.steps[step_id]
-        if step.status == "waiting" and step.due <= d.now and _hand_out(d, step_id):
+    retries = [step_id for step_id in state.timed if state.steps[step_id].status == "waiting"]
+    ready = [step_id for step_id in retries if state.steps[step_id].due <= d.now]
+    ready += state.ready
+    for step_id in ready:
+        _hand_out(d, step_id)
+        if d.ended:
             return
-    blocked_on_payload: set[str] = set()
-    while True:
-        ready = [step_id for step_id in state.ready if step_id not in blocked_on_payload]
-        if not ready:
-            return
-        for step_id in ready:
-            before = len(d.needs)
-            if _hand_out(d, step_id):
-                return
-            if len(d.needs) > before:
-                blocked_on_payload.add(step_id)
+        if state.steps[step_id].status == "skipped":
+            ready += [dependent for dependent in d.plan.steps[step_id].dependents if dependent in state.ready]
+    for _, task in d.tasks:
+        queue_step(state, task)
 
 
-def _hand_out(d: _Decision, step_id: str) -> bool:
-    """Queue or skip a ready step. True if that ended the run."""
+def _hand_out(d: _Decision, step_id: str) -> None:
+    """Make the task of a ready step, or skip it, or end the run because its expressions fail."""
     plan = d.plan.steps[step_id]
     step = d.state.steps[step_id]
     try:
@@ -299,18 +299,13 @@ def _hand_out(d: _Decision, step_id: str) -> bool:
             reason = _skip_reason(d, plan)
             if reason is not None:
                 d.emit(m.StepSkipped(step_id, reason))
-                return False
-        task = _task(d, plan, step.attempt + 1)
+                return
+        d.tasks.append((plan, _task(d, plan, step.attempt + 1)))
     except _Needs as needs:
         d.needs += needs.refs
-        return False
     except ExpressionFailed as error:
         d.emit(m.StepFailed(step_id, 0, m.ErrorInfo("expression", str(error), step_id), ended_at=d.now))
         _end(d, "failed", d.state.steps[step_id].error)
-        return True
-    queue_step(d.state, task)
-    d.tasks.append((plan, task))
-    return False
 
 
 def _skip_reason(d: _Decision, plan: StepPlan) -> str | None:
@@ -431,7 +426,7 @@ def _messages(d: _Decision) -> Decided:
         if n - state.snapshot_n >= limits.SNAPSHOT_DECISIONS:
             state.n = state.snapshot_n = n + 1
             messages.append(OutMessage("snapshot", n + 1, snapshot_of(state, n + 1, d.now)))
-    due = next_due(state)
+    due = next_due(state, d.now)
     if due and (state.armed is None or state.armed.due > due):
         timer = m.Timer(due, f"{d.first_n}-{due}")
         state.armed = timer

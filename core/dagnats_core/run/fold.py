@@ -90,11 +90,14 @@ def broken_state(
 ) -> RunState:
     """What can be said of a run whose log cannot be folded: enough to park it, to show it, and to cancel it."""
     state = RunState(run_id)
-    for message in sorted(log):
+    ordered = sorted(log)
+    for message in ordered:
         if message.kind.startswith("in."):
             state.folded = max(state.folded, message.seq)
         with contextlib.suppress(msgspec.DecodeError, KeyError):
             _take_what_stands(state, message, cached)
+    with contextlib.suppress(msgspec.DecodeError):
+        _find_timer(state, ordered)
     if state.parked is not None and not state.ended:
         state.status = "paused"
         state.error = state.parked
@@ -105,10 +108,7 @@ def _take_what_stands(state: RunState, message: LogMessage, cached: Callable[[st
     if message.kind == "in.start":
         start = m.decode_start(message.data)
         plan = cached(start.hash) if cached is not None else None
-        if plan is not None:
-            start_run(state, message.seq, start, plan)
-        else:
-            state.start = start
+        start_run(state, message.seq, start, plan or _NO_PLAN)
     elif message.kind == "in.cancel":
         state.cancel = m.decode_cancel(message.data).reason
     elif message.kind.startswith("out."):
@@ -117,9 +117,13 @@ def _take_what_stands(state: RunState, message: LogMessage, cached: Callable[[st
         if message.kind == "out.parked":
             state.parked = next(e.error for e in m.decode_decision(message.data).events if isinstance(e, m.RunParked))
         elif message.kind == "out.ended":
-            final = m.decode_decision(message.data).final
-            if final is not None:
-                state.status, state.error, state.ended_at = final.status, final.error, final.ended_at
+            decision = m.decode_decision(message.data)
+            ended = next(e for e in decision.events if isinstance(e, m.RunEnded))
+            state.status, state.error, state.ended_at = ended.status, ended.error, decision.at
+
+
+_NO_PLAN = Plan("", {}, (), (), 0, None, None)
+"""Stands for a definition that is gone: what is left of its run can be shown and cancelled."""
 
 
 class _Head(msgspec.Struct):
