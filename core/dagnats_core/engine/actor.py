@@ -18,6 +18,7 @@ from dagnats_core import limits
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.publish import OutMessage as Publish
 from dagnats_core.bus.subjects import task_token
+from dagnats_core.errors import NotFound
 from dagnats_core.flow.plan import StepPlan
 from dagnats_core.run import messages as m
 from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, minter, park
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dagnats_core.engine.partition import Partition
 
 REPORTS_BYTES_MAX = 256 * limits.KIB
-"""Outcomes taken into one decision: so much output, so that their message stays below the server's max_payload."""
+"""Reports taken into one decision: so many bytes, so that their message stays below the server's max_payload."""
 
 
 class Request(NamedTuple):
@@ -39,6 +40,7 @@ class Request(NamedTuple):
     token: str
     report: m.Report
     digest: str
+    size: int
 
 
 class DefinitionNeeded(Exception):
@@ -99,7 +101,7 @@ class Actor:
             return
         if len(self._requests) >= limits.STEPS_MAX:
             return  # the worker sends it again
-        self._requests.append(Request(reply, step, token, report, digest_of(report)))
+        self._requests.append(Request(reply, step, token, report, digest_of(report), len(data)))
         if not self.busy:
             self.advance()
 
@@ -125,8 +127,7 @@ class Actor:
         while self._requests and size < REPORTS_BYTES_MAX:
             request = self._requests.popleft()
             self._taken_requests.append(request)
-            output = request.report.output
-            size += len(bytes(output)) if isinstance(output, Raw) else 0
+            size += request.size
         try:
             for message in self._taken_inputs:
                 apply_input(self.state, message.seq, message.kind, message.data, self._partition.plan_of)
@@ -134,7 +135,7 @@ class Actor:
         except DefinitionNeeded as needed:
             self._partition.spawn(self._fetch_definition(needed.start, self._generation))
         except Exception as cause:
-            self._park(cause)
+            self.park_because(cause)
 
     def _owns_step(self, request: Request) -> bool:
         """An outcome counts only on the subject of its step's own task type: permissions stand on that."""
@@ -219,23 +220,15 @@ class Actor:
     # ---- parking
 
     def park_because(self, cause: Exception) -> None:
-        """The log cannot be folded, or cannot take the decision: all that waits is answered by parking the run."""
-        self._taken_inputs += self._inputs
-        self._taken_requests += self._requests
-        self._inputs.clear()
-        self._requests.clear()
-        self._park(cause)
+        """Deciding raised, or the log cannot take the decision: fold again, then store that the run stands still."""
+        self.state = None
+        self._partition.spawn(self._load(self._generation, cause))
 
     def _park(self, cause: Exception) -> None:
-        """Store that the run stands still, with the cause: a poisoned run never stops its partition."""
+        """A poisoned run never stops its partition: what waits is taken in again by the run that stands still."""
         assert self.state is not None
         self._partition.log_parked(self.run_id, cause)
-        state = self.state
-        if state.parked is not None or state.ended:
-            self._complete()
-            return
-        message = park(state, self._partition.now_ms(), cause)
-        unit = [self._encode(message)]
+        unit = [self._encode(park(self.state, self._partition.now_ms(), cause))]
         self._partition.commit(unit, partial(self._parked, self._generation))
 
     def _parked(self, generation: int, error: BaseException | None) -> None:
@@ -244,27 +237,32 @@ class Actor:
         if error is not None:
             self._partition.commit_failed(self, error)
             return
-        self._wrote = True
-        requests, self._taken_requests = self._taken_requests, []
-        for request in requests:
-            self._partition.answer(request.reply, NOT_CURRENT)
-        self.state = None  # the log tells from now on
-        self._complete()
+        self.reset()
+        self.advance()
 
     # ---- what must wait
 
-    async def _load(self, generation: int) -> None:
+    async def _load(self, generation: int, cause: Exception | None = None) -> None:
+        """Fold the log, then take in what waits; or park the run because of `cause`, or because it cannot be folded."""
         state, broken = await self._partition.load_run(self.run_id)
         if generation != self._generation:
             return
         self.state = state
-        if broken is not None and state.parked is None:
-            self.park_because(broken)
+        stands = state.parked is not None or state.ended
+        if not stands and (why := cause or broken) is not None:
+            self._park(why)
+        elif cause is not None:
+            self._complete()
         else:
             self._take_in()
 
     async def _fetch_definition(self, start: m.Start, generation: int) -> None:
-        await self._partition.fetch_plan(start)
+        try:
+            await self._partition.fetch_plan(start)
+        except NotFound as cause:
+            if generation == self._generation:
+                self.park_because(cause)
+            return
         if generation != self._generation:
             return
         self._inputs.extendleft(reversed(self._taken_inputs))
@@ -280,7 +278,7 @@ class Actor:
                 self._decide([])
         except Exception as cause:
             if generation == self._generation:
-                self._park(cause)
+                self.park_because(cause)
 
     async def _offload(self, decided: Decided, unit: list[Publish], verdict: partial[None]) -> None:
         """A message that would exceed the server's max_payload keeps its large part in the payload store."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -25,7 +27,8 @@ async def _slim_decision(payloads: PayloadsPort, body: m.Decision) -> m.Decision
     task = body.task
     if task is not None and isinstance(task.input, Raw) and len(bytes(task.input)) > limits.INLINE_BYTES_MAX:
         task = await _slim_task(payloads, task)
-    events = [await _slim_event(payloads, event) for event in body.events]
+    finals = {step.id: step for step in body.final.steps} if body.final is not None else {}
+    events = [await _slim_event(payloads, event, finals) for event in body.events]
     return msgspec.structs.replace(body, final=None, final_ref=final_ref, task=task, events=events)
 
 
@@ -44,9 +47,13 @@ async def _slim_task(payloads: PayloadsPort, task: m.Task) -> m.Task:
     return msgspec.structs.replace(task, input=Raw(m.encode(rest)), input_refs=refs)
 
 
-async def _slim_event(payloads: PayloadsPort, event: m.Event) -> m.Event:
-    if not isinstance(event, m.StepCompleted) or not isinstance(event.output, Raw):
+async def _slim_event(payloads: PayloadsPort, event: m.Event, finals: Mapping[str, m.FinalStep]) -> m.Event:
+    """An output that stood in the final record moves into its event: a fold reads no payloads."""
+    if not isinstance(event, m.StepCompleted):
         return event
-    if len(bytes(event.output)) <= limits.KIB:
+    if event.output_in == "final":
+        final = finals[event.step]
+        event = msgspec.structs.replace(event, output=final.output, output_ref=final.output_ref, output_in="")
+    if not isinstance(event.output, Raw) or len(bytes(event.output)) <= limits.KIB:
         return event
     return msgspec.structs.replace(event, output=UNSET, output_ref=await payloads.put(bytes(event.output)))

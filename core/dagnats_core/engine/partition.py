@@ -8,8 +8,8 @@ later is refused) and folding the log; only then is anything decided or answered
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -23,9 +23,9 @@ from dagnats_core.engine.actor import Actor, DefinitionNeeded, reply_bytes, repo
 from dagnats_core.engine.committer import Committer, Verdict
 from dagnats_core.engine.offload import offload
 from dagnats_core.engine.parts import Parts
-from dagnats_core.engine.ports import InputReader, Mark
+from dagnats_core.engine.ports import InputReader
 from dagnats_core.engine.reader import fold_run
-from dagnats_core.errors import DagNatsError, TooLarge
+from dagnats_core.errors import DagNatsError, NotFound, TooLarge
 from dagnats_core.flow.plan import Plan, StepPlan
 from dagnats_core.run import messages as m
 from dagnats_core.run.decide import OutMessage
@@ -40,6 +40,9 @@ RESTAMP_S = limits.HOT_MS_MIN / limits.SECOND_MS / 2
 """An owner whose partition moves stamps anew so often, so that an old stamp does not hold the cleaner's purge back."""
 RETRY_S = 1.0
 """How long to wait after the store refused a message that it may take later (no room, no leader)."""
+
+
+T = TypeVar("T")
 
 
 class Lost(Exception):
@@ -71,6 +74,7 @@ class Partition:
         self._unsubscribe: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loads = asyncio.Semaphore(limits.LOADS_IN_FLIGHT_MAX)
+        self._moved = asyncio.Event()
 
     # ---- owning
 
@@ -88,17 +92,29 @@ class Partition:
         return self._loop.time() < self.lease_until
 
     async def take(self) -> None:
-        """Stamp, then read what is not done. Raises Lost if somebody else stamps at the same time."""
+        """Stamp, then read what is not done. Raises Lost if somebody else stamps, or `lose` is called, meanwhile."""
         subjects = self._parts.subjects
         mark = await self._parts.log.last(self.number, subjects.own(self.number))
         await self._write_stamp(mark.seq)
         self._taken_at_seq = self._stamp
         floor = await self._parts.log.last(self.number, subjects.floor(self.number))
         self._floor = self._read_seq = m.decode_floor(floor.data).seq if floor.seq else 0
+        self._check_not_over()
         self._status = "owned"
-        self._unsubscribe = await self._parts.requests.subscribe(self.number, self._on_report)
-        self._reader = self._parts.log.inputs(self.number, self._floor + 1, self._on_input)
-        await self._reader.start()
+        unsubscribe = await self._parts.requests.subscribe(self.number, self._on_report)
+        reader = self._parts.log.inputs(self.number, self._floor + 1, self._on_input)
+        try:
+            await reader.start()
+            self._check_not_over()
+        except BaseException:
+            unsubscribe()
+            await reader.stop()
+            raise
+        self._unsubscribe, self._reader = unsubscribe, reader
+
+    def _check_not_over(self) -> None:
+        if self._status == "over":
+            raise Lost(f"partition {self.number} was lost while it was taken")
 
     async def _write_stamp(self, expected: int) -> None:
         """Write our stamp on top of `expected`, whatever it takes to know the outcome. Raises Lost."""
@@ -110,7 +126,7 @@ class Partition:
                 seq = (await self._parts.log.publish(subject, body, headers)).seq
                 break
             except (WrongSequence, PublishTimeout):
-                mark = await self._read_mark(subject)
+                mark = await self._insist(lambda: self._parts.log.last(self.number, subject))
                 if mark.data == body:
                     seq = mark.seq
                     break
@@ -121,21 +137,17 @@ class Partition:
                 await asyncio.sleep(RETRY_S)
         self._stamp = seq
         self._stamped_at = self._loop.time()
-        fence = f"Nats-Expected-Last-Subject-Sequence: {seq}\r\nNats-Expected-Last-Subject-Sequence-Subject: {subject}\r\n"
+        fence = (
+            f"Nats-Expected-Last-Subject-Sequence: {seq}\r\nNats-Expected-Last-Subject-Sequence-Subject: {subject}\r\n"
+        )
         self._fence = fence.encode()
-
-    async def _read_mark(self, subject: str) -> Mark:
-        while True:
-            try:
-                return await self._parts.log.last(self.number, subject)
-            except DagNatsError:
-                await asyncio.sleep(RETRY_S)
 
     def lose(self) -> None:
         """Stop at once and answer nobody: another engine owns the partition, or the lease is gone."""
         if self._status == "over":
             return
         self._status = "over"
+        self._moved.set()
         for actor in self._actors.values():
             actor.reset()
         self._actors.clear()
@@ -158,14 +170,18 @@ class Partition:
             self._unsubscribe = None
         if self._reader is not None:
             await self._reader.stop()
-        while self.owned and any(actor.busy for actor in self._actors.values()):
-            await asyncio.sleep(0.005)
+        await self._until(lambda: not any(actor.busy for actor in self._actors.values()))
         if self.owned:
             self.write_floor()
-            while self.owned and self._floor_in_flight:
-                await asyncio.sleep(0.005)
+            await self._until(lambda: not self._floor_in_flight)
         self.lose()
         await self.close()
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Return when `done()`, or when the partition is not surely owned any more."""
+        while self.owned and not done():
+            self._moved.clear()
+            await self._moved.wait()
 
     # ---- what arrives
 
@@ -210,6 +226,7 @@ class Partition:
 
     def rests(self, actor: Actor) -> None:
         """An actor has nothing to do. Ended runs make room first."""
+        self._moved.set()
         if actor.state is None or actor.state.start is None:
             self._actors.pop(actor.run_id, None)
         elif actor.state.ended and actor.run_id not in self._ended:
@@ -236,10 +253,25 @@ class Partition:
         return plan
 
     async def fetch_plan(self, start: m.Start) -> Plan:
-        return await self._parts.definitions.plan(start.workflow, start.hash)
+        return await self._insist(lambda: self._parts.definitions.plan(start.workflow, start.hash))
 
     async def load_payload(self, ref: m.Ref) -> bytes:
-        return await self._parts.payloads.get(ref)
+        return await self._insist(lambda: self._parts.payloads.get(ref))
+
+    async def offload(self, body: m.Decision | m.Snapshot | m.Timer) -> m.Decision | m.Snapshot | m.Timer:
+        """The same message with its large part in the payload store."""
+        return await self._insist(lambda: offload(self._parts.payloads, body))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask a store until it answers. That it does not hold something (NotFound) is an answer."""
+        while True:
+            try:
+                return await ask()
+            except NotFound:
+                raise
+            except DagNatsError as error:
+                log.warning("a store does not answer, trying again", partition=self.number, error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     def answer(self, reply: str, answer: m.ReportAnswer) -> None:
         self._parts.requests.send(reply, reply_bytes(answer))
@@ -247,7 +279,7 @@ class Partition:
     def notify(self, run_id: str, steps: Sequence[StepPlan]) -> None:
         """Tell the workers of these steps that their run has ended."""
         data = m.encode(m.CancelNotice(run_id))
-        for token in {task_token(step.task, step.worker_group) for step in steps}:
+        for token in dict.fromkeys(task_token(step.task, step.worker_group) for step in steps):
             self._parts.requests.send(self._parts.subjects.cancel_notice(token), data)
 
     def log_parked(self, run_id: str, cause: Exception) -> None:
@@ -257,7 +289,7 @@ class Partition:
         self._committer.submit(unit, verdict)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what must wait; if it fails, its actor starts afresh a little later."""
+        """Run what must wait; if it fails, all that is on its way starts afresh a little later."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned_done)
@@ -266,18 +298,16 @@ class Partition:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("engine task failed", partition=self.number, exc_info=error)
-            self._unsure()
+            self._loop.call_later(RETRY_S, self.lose if self._status == "unsure" else self._unsure)
 
     async def load_run(self, run_id: str) -> tuple[RunState, Exception | None]:
         """The run folded from the log, and why that failed, if it did (the run is then parked)."""
-        while True:
-            try:
-                async with self._loads:
-                    messages = await self._parts.log.read_run(self.number, run_id)
-                return await fold_run(run_id, messages, self._parts.definitions, self._parts.payloads)
-            except DagNatsError as error:
-                log.warning("cannot read a run, trying again", run_id=run_id, error=str(error))
-                await asyncio.sleep(RETRY_S)
+        async with self._loads:
+            return await self._insist(lambda: self._load_run(run_id))
+
+    async def _load_run(self, run_id: str) -> tuple[RunState, Exception | None]:
+        messages = await self._parts.log.read_run(self.number, run_id)
+        return await fold_run(run_id, messages, self._parts.definitions, self._parts.payloads)
 
     # ---- how commits end
 
@@ -295,11 +325,13 @@ class Partition:
         else:
             log.warning("the store refused a decision, trying again", partition=self.number, error=str(error))
             actor.reset()
+            self._moved.set()
             self._loop.call_later(RETRY_S, actor.advance)
 
     def _unsure(self) -> None:
         if self._status == "owned":
             self._status = "unsure"
+            self._moved.set()
             self.spawn(self._settle())
 
     async def _settle(self) -> None:
@@ -341,6 +373,7 @@ class Partition:
             if stamp != self._stamp:
                 return
             self._floor_in_flight = False
+            self._moved.set()
             if error is None:
                 self._floor = done
             elif isinstance(error, WrongSequence) and self._status == "owned":
@@ -375,7 +408,3 @@ class Partition:
         if message.kind == "snapshot":
             return Publish(subjects.snapshot(number, run_id, message.n), data, self._fence)
         return Publish(subjects.parked(number, run_id, message.n), data, self._fence)
-
-    async def offload(self, body: m.Decision | m.Snapshot | m.Timer) -> m.Decision | m.Snapshot | m.Timer:
-        """The same message with its large part in the payload store."""
-        return await offload(self._parts.payloads, body)
