@@ -308,7 +308,7 @@ def _batches(inputs: Iterable[Any]) -> Iterable[list[msgspec.Raw]]:
 def _definition(workflow: Workflow | Mapping[str, Any] | str | Path) -> Any:
     if isinstance(workflow, str | Path):
         return Path(workflow).read_text("utf-8")
-    return workflow if isinstance(workflow, Mapping) else workflow.to_dict()
+    return workflow if isinstance(workflow, Mapping) else workflow.definition()
 
 
 def _name(workflow: str | Workflow) -> str:

@@ -146,7 +146,7 @@ class Worker:
 
 
 def _definition(workflow: Workflow | Mapping[str, Any]) -> Mapping[str, Any]:
-    return workflow if isinstance(workflow, Mapping) else workflow.to_dict()
+    return workflow if isinstance(workflow, Mapping) else workflow.definition()
 
 
 def _worker_id(name: str | None) -> str:
