@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeAlias
 
 import nats
-import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -27,7 +21,7 @@ from dagnats_core.errors import Conflict, Unavailable
 from dagnats_core.server import supervisor
 from dagnats_core.server.settings import Durability
 from dagnats_core.server.supervisor import DiskBytes, EmbeddedServer
-from tests.support.processes import running_in_group, wait_until
+from tests.support.processes import guard_of, running_in_group, server_pids
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def varz(data_dir: Path) -> dict[str, object]:
 
 async def until_pid_changes(server: EmbeddedServer, before: int | None) -> int:
     async with asyncio.timeout(10):
-        while server.pid in (None, before):  # noqa: ASYNC110 (the supervisor tells nobody)
+        while server.pid in (None, before):
             await asyncio.sleep(0.002)
     assert server.pid is not None
     return server.pid
@@ -127,6 +121,35 @@ async def test_stop_leaves_no_process_thread_descriptor_or_port(tmp_path: Path) 
     assert (threads(), descriptors(), asyncio.all_tasks()) == before
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+
+async def test_stop_waits_for_the_guard_too(server: EmbeddedServer) -> None:
+    pid = server.pid
+    assert pid is not None
+    guard = guard_of(pid)
+    guard.suspend()
+    stopping = asyncio.create_task(server.stop())
+    async with asyncio.timeout(5):
+        while running_in_group(pid) != [guard]:
+            await asyncio.sleep(0.002)
+    done, _ = await asyncio.wait((stopping,), timeout=0.1)
+    assert not done
+    guard.resume()
+    await asyncio.wait_for(stopping, 5)
+
+
+async def test_the_guard_outlives_signals_that_the_server_outlives(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        server = EmbeddedServer(tmp_path, site="local", port=0)
+        await server.start()
+        pid = server.pid
+        assert pid is not None
+        os.killpg(pid, signal.SIGHUP)
+        async with asyncio.timeout(5):
+            while not any("Reloaded server configuration" in line["event"] for line in logs):
+                await asyncio.sleep(0.002)
+    assert guard_of(pid).is_running()
+    await server.stop()
 
 
 async def test_a_killed_server_comes_back_on_its_port_with_what_it_stored(server: EmbeddedServer) -> None:
@@ -277,93 +300,3 @@ async def test_the_servers_log_is_ours(tmp_path: Path) -> None:
     assert lines["Server is ready"] == "debug"
     assert "error" not in lines.values()
     assert [line["log_level"] for line in logs if line["event"] == "nats-server is ready"] == ["info"]
-
-
-# -- the parent dies
-
-
-def server_pids(data_dir: Path) -> list[int]:
-    """Every nats-server on `data_dir`, its guard, and the shell that is about to become both."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        command = process.info["cmdline"] or []
-        if str(data_dir / "nats-server.conf") in command and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process.pid)
-    return found
-
-
-Parent: TypeAlias = "subprocess.Popen[str]"
-StartParent: TypeAlias = Callable[..., Parent]
-
-
-@pytest.fixture
-def start_parent() -> Iterator[StartParent]:
-    """Starts processes that run an embedded server; none outlives the test."""
-    parents: list[Parent] = []
-
-    def start(data_dir: Path, port: int = 0) -> Parent:
-        command = [sys.executable, "-m", "tests.support.embedded", str(data_dir), str(port)]
-        parents.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True))
-        return parents[-1]
-
-    yield start
-    for parent in parents:
-        with parent:
-            parent.kill()
-
-
-def ready_line(parent: Parent) -> tuple[str, int]:
-    assert parent.stdout is not None
-    url, pid = parent.stdout.readline().split()
-    return url, int(pid)
-
-
-def test_the_server_dies_with_its_parent_and_a_new_one_starts_at_once(
-    tmp_path: Path, start_parent: StartParent
-) -> None:
-    parent = start_parent(tmp_path)
-    url, pid = ready_line(parent)
-    port = int(url.rpartition(":")[2])
-    for _ in range(3):
-        parent.kill()
-        began = time.monotonic()
-        successor = start_parent(tmp_path, port)
-        new_url, new_pid = ready_line(successor)
-        assert new_url == url
-        assert time.monotonic() - began < 3
-        wait_until(lambda gone=pid: running_in_group(gone) == [], timeout_s=2, what="the end of the old server")
-        parent.wait()
-        parent, pid = successor, new_pid
-    parent.kill()
-    parent.wait()
-    wait_until(lambda: server_pids(tmp_path) == [], timeout_s=2, what="the end of the last server")
-
-
-def test_a_signal_to_the_parents_group_does_not_reach_the_server(tmp_path: Path, start_parent: StartParent) -> None:
-    parent = start_parent(tmp_path)
-    _, pid = ready_line(parent)
-    os.kill(parent.pid, signal.SIGSTOP)  # so that it cannot end the server itself
-    os.killpg(parent.pid, signal.SIGINT)
-    os.killpg(parent.pid, signal.SIGTERM)
-    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    assert os.getsid(pid) == pid
-    os.killpg(parent.pid, signal.SIGCONT)
-    parent.wait(timeout=10)
-    wait_until(lambda: running_in_group(pid) == [], timeout_s=2, what="the end of the server")
-
-
-def test_a_parent_killed_at_any_moment_of_its_start_leaves_nothing(tmp_path: Path, start_parent: StartParent) -> None:
-    chance = random.Random(7)
-    for n in range(12):
-        data_dir = tmp_path / str(n)
-        parent = start_parent(data_dir)
-        if n % 2:  # the moment at which the server is being made
-            deadline = time.monotonic() + 10
-            while not server_pids(data_dir) and time.monotonic() < deadline:
-                pass
-            time.sleep(chance.uniform(0, 0.02))
-        else:
-            wait_until((data_dir / "site.json").exists, timeout_s=10, what="the data dir")
-        parent.kill()
-        parent.wait()
-        wait_until(lambda gone=data_dir: server_pids(gone) == [], timeout_s=2, what="the end of the server")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -28,3 +29,19 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         time.sleep(0.005)
+
+
+def server_pids(data_dir: Path) -> list[int]:
+    """Every nats-server on `data_dir`, its guard, and the shell that is about to become both."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if str(data_dir / "nats-server.conf") in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found
+
+
+def guard_of(pid: int) -> psutil.Process:
+    """The guard of the nats-server `pid`."""
+    (guard,) = [process for process in running_in_group(pid) if process.pid != pid]
+    return guard

@@ -132,8 +132,9 @@ async def _wait_for_store(path: Path) -> int:
                 await asyncio.sleep(0.005)
             return descriptor
     except TimeoutError:
+        pids = ", ".join(file.stem.rpartition("_")[2] for file in (path / "ports").glob("*.ports"))
         raise Unavailable(
-            f"a nats-server of an earlier life still runs on {path} after {limits.SERVER_LOCK_MS_MAX} ms"
+            f"a nats-server of an earlier life (process {pids or 'unknown'}) still runs on {path}: end it"
         ) from None
 
 

@@ -36,6 +36,15 @@ class BlocksInStop(Quiet):
         time.sleep(1000)  # noqa: ASYNC251 (a blocked event loop is the point)
 
 
+class BlocksWhileRunning(Quiet):
+    async def start(self) -> None:
+        asyncio.get_running_loop().call_later(0.01, self.block)
+
+    def block(self) -> None:
+        print("blocked", flush=True)
+        time.sleep(1000)
+
+
 class RaisesInStop(Quiet):
     async def stop(self) -> None:
         raise RuntimeError("cannot stop")
@@ -82,6 +91,7 @@ SERVICES = {
         Quiet,
         HangsInStop,
         BlocksInStop,
+        BlocksWhileRunning,
         RaisesInStop,
         HangsInStart,
         IgnoresCancel,

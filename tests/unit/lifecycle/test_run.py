@@ -69,6 +69,17 @@ def test_what_hangs_is_named_and_the_process_ends_by_force(service: str, hung: s
 
 
 @pytest.mark.parametrize("loop", [(), ("--uvloop",)])
+def test_the_deadline_counts_from_the_signal_even_if_the_event_loop_is_blocked(loop: tuple[str, ...]) -> None:
+    program = Program("BlocksWhileRunning", *loop)
+    program.wait_until_ready()
+    program.wait_until("blocked")
+    program.process.terminate()
+    code, _, log = program.end()
+    assert code == 70
+    assert (log[-1]["event"], log[-1]["hung"]) == ("forced exit", "running")
+
+
+@pytest.mark.parametrize("loop", [(), ("--uvloop",)])
 @pytest.mark.parametrize("service", ["HangsInStop", "BlocksInStop"])
 def test_a_second_signal_exits_at_once(service: str, loop: tuple[str, ...]) -> None:
     program = Program(service, *loop)
