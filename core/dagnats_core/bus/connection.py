@@ -75,6 +75,8 @@ class Connection:
         self._requests: Waiting[FastMessage] = Waiting(self._loop, self.new_inbox() + ".", _request_timed_out)
         self.refused: asyncio.Future[str] = self._loop.create_future()
         """Done when the server turned down the credentials before the first connect, with its words."""
+        self.last_failure = ""
+        """Why the latest attempt to connect failed."""
 
     # -- life
 
@@ -248,6 +250,7 @@ class Connection:
             log.warning("bus.error", error=text)
         else:
             log.debug("bus.connect_failed", error=text)
+            self.last_failure = text
             if "authorization violation" in text.lower() and not self.refused.done():
                 self.refused.set_result(text)
 
@@ -286,7 +289,8 @@ async def connect(options: ConnectOptions) -> Connection:
             return connection
         if connection.refused.done():
             raise DagNatsError(f"{urls} refuses these credentials: {connection.refused.result()}", code="unauthorized")
-        raise Unavailable(f"no NATS server answers at {urls} within {options.connect_timeout_s:g} s")
+        why = f": {connection.last_failure}" if connection.last_failure else ""
+        raise Unavailable(f"no NATS server answers at {urls} within {options.connect_timeout_s:g} s{why}")
     except (NatsError, ValueError, OSError) as error:
         raise Invalid(f"cannot connect to {urls}: {error}", [Problem("nats_url", "connect", str(error))]) from error
     finally:

@@ -40,8 +40,11 @@ class NoStream(Unavailable):
 
 
 class WrongSequence(Conflict):
-    """An expected sequence did not hold; nothing was stored. `stored_seq` is the sequence that stands, if
-    told."""
+    """An expected sequence did not hold; nothing was stored.
+
+    `stored_seq` is the sequence that stands. None if the server does not tell: on a replicated stream also while
+    another write that touches the same check is under way (10164).
+    """
 
     def __init__(self, message: str, stored_seq: int | None = None) -> None:
         super().__init__(message)
@@ -66,10 +69,6 @@ class StoreFull(StorageFull):
 
 class TooManySubjects(TooLarge):
     """A `multi_last` matches more subjects than the server answers in one request (1,024)."""
-
-
-class WrongKeyRevision(WrongSequence):
-    """A key of a bucket is not at the revision that a write expected."""
 
 
 class ApiErrorBody(msgspec.Struct, gc=False):

@@ -7,6 +7,7 @@ Values are bytes: what they mean is the caller's affair. Every write is awaited;
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,9 @@ from dagnats_core.bus.errors import TooManySubjects, WrongSequence
 from dagnats_core.bus.message import FastMessage, StoredMessage, find_header, header_block
 from dagnats_core.bus.publish import Publisher
 from dagnats_core.bus.read import get_last, last_by_subjects
+from dagnats_core.errors import TimedOut
+
+ENTRIES_TIMEOUT_S = 10.0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -106,7 +110,9 @@ class Bucket:
         reader = self.watch(keys, on_entry)
         await reader.start()
         try:
-            await reader.caught_up.wait()
+            await asyncio.wait_for(reader.caught_up.wait(), ENTRIES_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TimedOut(f"{self.name}: reading {keys} took more than {ENTRIES_TIMEOUT_S:g} s") from error
         finally:
             await reader.stop()
         return found

@@ -15,7 +15,7 @@ import msgspec
 
 from dagnats_core import limits
 from dagnats_core.bus.connection import Connection
-from dagnats_core.bus.errors import ApiError
+from dagnats_core.bus.errors import STREAM_NAME_IN_USE, ApiError
 from dagnats_core.bus.jetstream import ConsumerInfo, StreamInfo, api
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.bus.topology import Topology
@@ -28,7 +28,6 @@ API_LEVEL_MIN = 4
 REPLICAS_WANTED = 3
 
 NS_PER_MS = 1_000_000
-STREAM_NAME_IN_USE = 10058
 REPLICAS_NOT_SUPPORTED = 10074
 MARKER_TTL_NS = 1_000_000_000
 
