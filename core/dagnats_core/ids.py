@@ -52,19 +52,12 @@ def name_problem(path: str, text: str) -> Problem | None:
 
 def base32(value: int, length: int) -> str:
     """`value` in lower-case Crockford base32, left-padded to `length` characters."""
-    chars = []
-    for _ in range(length):
-        chars.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(chars))
-
-
-def fnv1a(text: str) -> int:
-    """FNV-1a, 32 bit: the hash that nats-server's own `partition()` uses."""
-    value = 0x811C9DC5
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return value
+    pairs = []
+    for _ in range((length + 1) // 2):
+        pairs.append(_BASE32[value & 1023])
+        value >>= 10
+    pairs.reverse()
+    return "".join(pairs)[-length:]
 
 
 def _with_partition(stem: str, partition: int) -> str:
@@ -74,14 +67,14 @@ def _with_partition(stem: str, partition: int) -> str:
 def new_run_id(now_ms: int, entropy: int, partitions: int) -> str:
     """A time-ordered run id. `entropy` is an 80 bit random number."""
     stem = base32((now_ms & (1 << 48) - 1) << 80 | entropy & (1 << 80) - 1, 26)
-    return _with_partition(stem, fnv1a(stem) % partitions)
+    return _with_partition(stem, entropy % partitions)
 
 
 def requested_run_id(workflow: str, request_id: str, partitions: int) -> str:
     """The run id that `request_id` means for `workflow`: always the same one."""
     digest = hashlib.sha256(f"{workflow}\x00{request_id}".encode()).digest()
     stem = "h" + base32(int.from_bytes(digest[:16], "big"), 25)
-    return _with_partition(stem, fnv1a(stem) % partitions)
+    return _with_partition(stem, int.from_bytes(digest[16:20], "big") % partitions)
 
 
 def child_run_id(root_run_id: str, key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -75,6 +76,7 @@ class Starter:
         self._runs = runs
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
+        self._random = random.Random(secrets.randbits(256))  # ids are no secrets, and one system call a run is dear
 
     async def start(self, order: Order) -> Started:
         """Start a run, or find the one that the same order had started.
@@ -130,7 +132,7 @@ class Starter:
         return await self._submit_once(run_id, start)
 
     def _new_run_id(self, now_ms: int) -> str:
-        return ids.new_run_id(now_ms, secrets.randbits(80), self._partitions)
+        return ids.new_run_id(now_ms, self._random.getrandbits(80), self._partitions)
 
     async def _submit_once(self, run_id: str, start: m.Start) -> Started:
         """`_submit` for an id that may have run, ended and left the log before."""

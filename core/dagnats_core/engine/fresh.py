@@ -18,42 +18,35 @@ class FreshReads(Generic[K, V]):
 
     def __init__(self, read: Callable[[K], Awaitable[V]]) -> None:
         self._read = read
-        self._running: dict[K, asyncio.Task[V]] = {}
-        self._next: dict[K, asyncio.Future[V]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[K, list[asyncio.Future[V]]] = {}
+        """Keys that are being read, each with those who wait for the next read."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V:
-        """Raises what the read raises. Cancelling one caller does not disturb the others."""
-        if key not in self._running:
-            return await asyncio.shield(self._begin(key))
-        waiting = self._next.get(key)
-        if waiting is None:
-            waiting = self._next[key] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(waiting)
-
-    def _begin(self, key: K) -> asyncio.Task[V]:
-        task = asyncio.ensure_future(self._one(key))
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._ended(key))
-        return task
-
-    async def _one(self, key: K) -> V:
-        return await self._read(key)
-
-    def _ended(self, key: K) -> None:
-        del self._running[key]
-        waiting = self._next.pop(key, None)
+        """Raises what the read raises. A caller that is cancelled does not disturb the others."""
+        future: asyncio.Future[V] = self._loop.create_future()
+        waiting = self._waiting.get(key)
         if waiting is not None:
-            self._begin(key).add_done_callback(lambda task: _pass_on(task, waiting))
+            waiting.append(future)
+        else:
+            self._waiting[key] = [future]
+            task = self._loop.create_task(self._serve(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
 
-
-def _pass_on(task: asyncio.Task[V], waiting: asyncio.Future[V]) -> None:
-    if waiting.done():
-        return
-    if task.cancelled():
-        waiting.cancel()
-        return
-    error = task.exception()
-    if error is not None:
-        waiting.set_exception(error)
-    else:
-        waiting.set_result(task.result())
+    async def _serve(self, key: K) -> None:
+        while futures := self._waiting[key]:
+            self._waiting[key] = []
+            try:
+                value = await self._read(key)
+            except Exception as error:
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for future in futures:
+                    if not future.done():
+                        future.set_result(value)
+        del self._waiting[key]
