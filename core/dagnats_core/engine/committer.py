@@ -2,8 +2,8 @@
 
 A *unit* is all or nothing for its caller: the messages of one decision, or one start. Little to do: each message is a
 publish of its own (one round trip). Much to do under `always`, or units of several messages: one atomic batch for many
-units, which commits with a few fsyncs (design, section 9). A refused batch stored nothing, so its units are sent again
-one by one and each gets its own verdict.
+units, which commits with a few fsyncs (design, section 9). A refused batch stored nothing, so it is halved and sent
+again until each unit that is refused stands alone and gets its own verdict.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from dagnats_core import limits
-from dagnats_core.bus.errors import BatchRefused, WrongSequence
+from dagnats_core.bus.errors import ApiError, BatchRefused, WrongSequence
 from dagnats_core.bus.publish import OutMessage, PubAck
 from dagnats_core.engine.ports import PublishPort
+from dagnats_core.errors import TooLarge
 
 Verdict = Callable[[BaseException | None], None]
 """None = all of the unit is stored; else the error, one of `bus.publish.Publisher`'s."""
@@ -27,6 +28,8 @@ PIECES_MAX = 4
 """A unit of so few messages goes piece by piece when nothing else is waiting."""
 BATCHES_IN_FLIGHT_MAX = 2
 """One is being stored while the next is on its way; the server stores one at a time."""
+REFUSALS = (WrongSequence, BatchRefused, TooLarge, ApiError)
+"""What a single unit may have brought upon a whole batch."""
 
 
 class Unit:
@@ -48,6 +51,7 @@ class Committer:
         self._batches_max = 1 if replicated else BATCHES_IN_FLIGHT_MAX
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Unit] = deque()
+        self._refused: deque[list[Unit]] = deque()
         self._waiting_messages = 0
         self._singles = 0
         self._batches = 0
@@ -57,7 +61,7 @@ class Committer:
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._singles and not self._batches
+        return not self._waiting and not self._refused and not self._singles and not self._batches
 
     def submit(self, messages: Sequence[OutMessage], verdict: Verdict) -> None:
         """Commit `messages` in order, all in one stream; `verdict` is called once, never from within this call."""
@@ -69,12 +73,16 @@ class Committer:
 
     def _flush(self) -> None:
         self._flush_due = False
+        if self._refused:
+            self._flush_refused()
         if not self._waiting:
             return
         if not self._replicated and not self._synced:
             self._flush_relaxed()
         elif self._replicated or self._waiting_messages + self._singles >= SINGLES_MAX or not self._all_small():
-            self._flush_batches()
+            # What is being sent singly flushes again when it is stored: what waits meanwhile makes the batch fuller.
+            if not self._singles:
+                self._flush_batches()
         elif not self._batches:
             self._flush_singly()
 
@@ -107,27 +115,29 @@ class Committer:
                 self._send_piece(unit, 0)
 
     def _flush_batches(self) -> None:
-        if self._singles:
-            return  # their acknowledgements flush again: what waits meanwhile makes the batch fuller
         while self._waiting and self._batches < self._batches_max:
             units: list[Unit] = []
-            messages: list[OutMessage] = []
+            count = 0
             while self._waiting:
                 unit = self._waiting[0]
-                if messages and len(messages) + len(unit.messages) > limits.BATCH_MESSAGES_TARGET:
+                if units and count + len(unit.messages) > limits.BATCH_MESSAGES_TARGET:
                     break
                 if len(unit.messages) > limits.BATCH_MESSAGES_MAX:
-                    if messages:
+                    if units:
                         break
                     self._waiting.popleft()
                     self._waiting_messages -= len(unit.messages)
                     self._send_slice(unit, 0)
                     break
                 units.append(self._waiting.popleft())
-                messages += unit.messages
+                count += len(unit.messages)
             if units:
-                self._waiting_messages -= len(messages)
-                self._send_batch(units, messages)
+                self._waiting_messages -= count
+                self._send_batch(units)
+
+    def _flush_refused(self) -> None:
+        while self._refused and self._batches < self._batches_max:
+            self._send_batch(self._refused.popleft())
 
     # ---- sending
 
@@ -175,8 +185,9 @@ class Committer:
         self._again()
         _tell(unit, future)
 
-    def _send_batch(self, units: list[Unit], messages: list[OutMessage]) -> None:
+    def _send_batch(self, units: list[Unit]) -> None:
         self._batches += 1
+        messages = [message for unit in units for message in unit.messages]
         self.sent_messages += len(messages)
         self.sent_batches += 1
         future = self._log.publish_batch(messages)
@@ -185,22 +196,16 @@ class Committer:
     def _batch_done(self, units: list[Unit], future: asyncio.Future[PubAck]) -> None:
         self._batches -= 1
         error = None if future.cancelled() else future.exception()
-        if error is not None and len(units) > 1 and isinstance(error, WrongSequence | BatchRefused):
-            for unit in units:
-                self._send_alone(unit)
-            return
+        if len(units) > 1 and isinstance(error, REFUSALS):
+            half = len(units) // 2
+            self._refused.extendleft((units[half:], units[:half]))
+            units = []
         self._again()
         for unit in units:
             _tell(unit, future)
 
-    def _send_alone(self, unit: Unit) -> None:
-        if len(unit.messages) == 1:
-            self._send_single(unit)
-        else:
-            self._send_batch([unit], list(unit.messages))
-
     def _again(self) -> None:
-        if self._waiting and not self._flush_due:
+        if (self._waiting or self._refused) and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
