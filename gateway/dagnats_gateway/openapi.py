@@ -42,7 +42,7 @@ EXAMPLES: dict[str, Any] = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The request id, if the request has none",
+    "description": "The request id, if the request has none of its own",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256},
 }
 _LAST_EVENT_ID = {
@@ -141,9 +141,8 @@ def _body(binding: Binding, own: JsonObject) -> JsonObject:
     endpoint = binding.endpoint
     example = {"example": EXAMPLES[endpoint.name]} if endpoint.name in EXAMPLES else {}
     if binding.whole_body is not None:
-        contents = {media: {"schema": {"type": "string"}} for media in binding.body_types if media != JSON}
         whole = {"schema": own["properties"][binding.whole_body.name], **example}
-        return {"required": binding.whole_body.required, "content": {JSON: whole, **contents}}
+        return {"required": binding.whole_body.required, "content": dict.fromkeys(binding.body_types, whole)}
     names = [field.name for field in binding.in_body]
     required = [field.name for field in binding.in_body if field.required]
     schema = {

@@ -23,6 +23,7 @@ from dagnats_micro import Invalid, Problem, limits
 from dagnats_micro.endpoint import Endpoint
 from dagnats_micro.errors import TEXT_CHARS_MAX, refusal_of
 from dagnats_micro.schemas.common import Request
+from dagnats_micro.schemas.run import EventList
 
 BODY = "body"
 """The path of a problem with the body as a whole."""
@@ -82,8 +83,8 @@ class Binding(NamedTuple):
 
     @property
     def streams(self) -> bool:
-        """A request that can wait for news can also be answered as a stream of events."""
-        return any(field.name == "wait_ms" for field in self.in_query)
+        """Events can also be answered as a stream."""
+        return self.endpoint.reply is EventList
 
     @property
     def may_exist_already(self) -> bool:
@@ -214,11 +215,10 @@ class _Reading:
         field = next((field for field in binding.all_fields if field.name == "request_id"), None)
         if key is None or field is None:
             return
-        text = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-        if self.values.get("request_id") is None:
-            self.take_text(field, "Idempotency-Key", text)
-        elif self.values["request_id"] != text:
-            self.refuse("Idempotency-Key", "conflict", "this and request_id are not the same; one of them is enough")
+        own = self.values.get("request_id")
+        self.take_text(field, "Idempotency-Key", key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key)
+        if own is not None:
+            self.values["request_id"] = own
 
     def require(self, fields: tuple[Field, ...]) -> None:
         for field in fields:
