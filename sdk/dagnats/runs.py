@@ -19,9 +19,10 @@ from dagnats_core.errors import Busy, DagNatsError, TimedOut, Unavailable
 from dagnats_micro.client import MicroClient
 from dagnats_micro.schemas import run as schemas
 from dagnats_micro.schemas.common import Failure
-from dagnats_micro.table import RUN_CANCEL, RUN_EVENTS, RUN_GET, RUN_RETRY
+from dagnats_micro.table import RUN_CANCEL, RUN_EVENTS, RUN_GET, RUN_OUTPUT, RUN_RETRY
 
 T = TypeVar("T")
+ENDED = ("completed", "failed", "cancelled")
 POLL_MS = 10 * limits.SECOND_MS
 """How long one request waits for news; short enough that a dead replica is noticed soon."""
 PAUSE_S = (0.05, 2.0)
@@ -81,14 +82,14 @@ class RunHandle:
         Raises RunFailed or RunCancelled if it ended so, TimedOut after `timeout` seconds (the run goes on),
         msgspec.ValidationError if the output is no `type`. Waits on while the control plane restarts.
         """
-        deadline_s = None if timeout is None else time.monotonic() + timeout
-        ended = await self._wait(deadline_s)
-        if ended.status == "completed":
-            return await _persist(lambda: self.output(type=type), deadline_s)
-        error = (await _persist(self.get, deadline_s)).error
-        if ended.status == "cancelled":
-            raise RunCancelled(self.run_id, error.message if error else "")
-        raise RunFailed(self.run_id, error or Failure(code="internal", message="no cause is known"))
+        reply = await self._wait(None if timeout is None else time.monotonic() + timeout)
+        if reply.status == "completed":
+            if reply.chunk is not None:
+                return await _persist(lambda: self.output(type=type), None)
+            return reply.output if type is Any else msgspec.json.decode(msgspec.json.encode(reply.output), type=type)
+        if reply.status == "cancelled":
+            raise RunCancelled(self.run_id, reply.error.message if reply.error else "")
+        raise RunFailed(self.run_id, reply.error or Failure(code="internal", message="no cause is known"))
 
     @overload
     async def output(self, step: str | None = None) -> Any: ...
@@ -99,8 +100,6 @@ class RunHandle:
     async def output(self, step: str | None = None, *, type: Any = Any) -> Any:
         """The output of the run, or of one of its steps, as it stands now; None while there is none."""
         body = await self._client.read_output(self.run_id, step)
-        if body == b"null" and type is not Any:
-            return msgspec.convert(None, type)
         return msgspec.json.decode(body, type=type)
 
     async def events(self, after: int = 0) -> AsyncIterator[schemas.RunEvent]:
@@ -127,18 +126,19 @@ class RunHandle:
         reply = await self._client.call(RUN_RETRY, request)
         return RunHandle(self._client, reply.run_id, created=reply.created)
 
-    async def _wait(self, deadline_s: float | None) -> schemas.EventList:
-        after = 0
+    async def _wait(self, deadline_s: float | None) -> schemas.Output:
+        """The run's output once it has ended."""
         while True:
             wait_ms = POLL_MS
             if deadline_s is not None:
-                wait_ms = min(POLL_MS, int((deadline_s - time.monotonic()) * 1000))
-                if wait_ms <= 0 and after:
-                    raise TimedOut(f"run {self.run_id} has not ended in time")
-            page = await _persist(partial(self._poll, after, max(0, wait_ms)), deadline_s)
-            if page.ended:
-                return page
-            after = page.after
+                wait_ms = max(0, min(POLL_MS, int((deadline_s - time.monotonic()) * 1000)))
+            request = schemas.OutputRequest(run_id=self.run_id, wait_ms=wait_ms)
+            timeout_s = (wait_ms + limits.REQUEST_TIMEOUT_MS) / 1000
+            reply = await _persist(partial(self._client.call, RUN_OUTPUT, request, timeout_s), deadline_s)
+            if reply.status in ENDED:
+                return reply
+            if wait_ms == 0:
+                raise TimedOut(f"run {self.run_id} has not ended in time")
 
     async def _poll(self, after: int, wait_ms: int) -> schemas.EventList:
         request = schemas.EventsRequest(run_id=self.run_id, after=after, wait_ms=wait_ms, limit=limits.PAGE_ITEMS_MAX)

@@ -47,15 +47,20 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    *, http: bool = False, durability: Literal["always", "1s", "os"] = "os", data_dir: Path | None = None
+    *,
+    http: bool = False,
+    durability: Literal["always", "1s", "os"] = "os",
+    data_dir: Path | None = None,
+    nats_port: int = 0,
 ) -> AsyncIterator[Site]:
-    """Start a site and stop it at the end of the block. With `data_dir` its data is kept there.
+    """Start a site and stop it at the end of the block. With `data_dir` its data is kept, for the next one to go on.
 
     Raises Unavailable, with the end of its log, if it does not start within 60 s.
     """
     with tempfile.TemporaryDirectory(prefix="dagnats-test-", ignore_cleanup_errors=True) as directory:
         home = data_dir or Path(directory, "data")
-        command = [sys.executable, "-m", "dagnats_cli.main", "serve", "--data-dir", str(home), "--nats-port", "0"]
+        command = [sys.executable, "-m", "dagnats_cli.main", "serve", "--data-dir", str(home)]
+        command += ["--nats-port", str(nats_port)]
         command += ["--http-addr", "127.0.0.1:0"] if http else ["--no-http"]
         command += ["--durability", durability, "--log-format", "json"]
         process = await asyncio.create_subprocess_exec(

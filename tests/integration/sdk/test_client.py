@@ -40,19 +40,11 @@ class Api:
 
     def ends(self, status: run.RunStatus, output: Any = None, error: Failure | None = None) -> None:
         """From now on the run has ended so."""
-        page = run.EventList(items=[], next_cursor=None, after=7, ended=True, status=status)
-        self.fake.answers["run-events"] = lambda request: page
-        self.fake.answers["run-output"] = lambda request: run.Output(
-            run_id=RUN_ID, status=status, output=output, size=1, error=error
-        )
-        self.fake.answers["run-get"] = lambda request: run_of(status, error)
+        self.fake.answers["run-output"] = lambda request: output_of(status, output, error)
 
 
-def run_of(status: run.RunStatus, error: Failure | None = None) -> run.Run:
-    return run.Run(
-        run_id=RUN_ID, workflow="flow", version=1, status=status, input=None, output=None, error=error, steps=[],
-        tags=[], created_at=NOW, started_at=NOW, ended_at=None,
-    )  # fmt: skip
+def output_of(status: run.RunStatus, output: Any = None, error: Failure | None = None) -> run.Output:
+    return run.Output(run_id=RUN_ID, status=status, output=output, size=1, error=error)
 
 
 @pytest.fixture
@@ -90,13 +82,12 @@ async def test_start_sends_what_it_was_given(api: Api) -> None:
 
 async def test_result_waits_for_the_end_and_is_typed(api: Api) -> None:
     api.ends("completed", {"words": 5})
-    ended = api.fake.answers["run-events"]
-    going = run.EventList(items=[], next_cursor=None, after=3, ended=False, status="running")
-    pages = iter([going, going])
-    api.fake.answers["run-events"] = lambda request: next(pages, None) or ended(request)
+    ended = api.fake.answers["run-output"]
+    pages = iter([output_of("running"), output_of("pending")])
+    api.fake.answers["run-output"] = lambda request: next(pages, None) or ended(request)
     assert await api.handle.result(timeout=5, type=Words) == Words(5)
-    asked = [each.after for each in api.fake.requests if isinstance(each, run.EventsRequest)]
-    assert asked == [0, 3, 3]
+    assert len(api.fake.requests) == 3
+    assert all(each.wait_ms > 0 for each in api.fake.requests)
     assert await api.handle.result() == {"words": 5}
     with pytest.raises(msgspec.ValidationError):
         await api.handle.result(type=int)
@@ -118,11 +109,11 @@ async def test_a_cancelled_run_raises_the_reason(api: Api) -> None:
 
 
 async def test_result_gives_up_in_time(api: Api) -> None:
-    async def slow(request: run.EventsRequest) -> run.EventList:
+    async def slow(request: run.OutputRequest) -> run.Output:
         await asyncio.sleep(request.wait_ms / 1000)
-        return run.EventList(items=[], next_cursor=None, after=3, ended=False, status="running")
+        return output_of("running")
 
-    api.fake.answers["run-events"] = slow
+    api.fake.answers["run-output"] = slow
     began = asyncio.get_running_loop().time()
     with pytest.raises(TimedOut):
         await api.handle.result(timeout=0.3)
@@ -131,15 +122,15 @@ async def test_result_gives_up_in_time(api: Api) -> None:
 
 async def test_result_waits_while_the_api_is_away(api: Api) -> None:
     api.ends("completed", 1)
-    ended = api.fake.answers["run-events"]
+    ended = api.fake.answers["run-output"]
     failures = iter([Unavailable("restarting"), Unavailable("still")])
 
-    def flaky(request: Any) -> run.EventList:
+    def flaky(request: Any) -> Any:
         for failure in failures:
             raise failure
-        return ended(request)  # type: ignore[return-value]
+        return ended(request)
 
-    api.fake.answers["run-events"] = flaky
+    api.fake.answers["run-output"] = flaky
     await api.fake.stop()
     waiting = asyncio.create_task(api.handle.result(timeout=20))
     await asyncio.sleep(0)
@@ -148,10 +139,10 @@ async def test_result_waits_while_the_api_is_away(api: Api) -> None:
 
 
 async def test_a_run_that_is_not_there(api: Api) -> None:
-    def missing(request: Any) -> run.EventList:
+    def missing(request: Any) -> run.Output:
         raise NotFound("no such run")
 
-    api.fake.answers["run-events"] = missing
+    api.fake.answers["run-output"] = missing
     with pytest.raises(NotFound):
         await api.handle.result(timeout=5)
 
