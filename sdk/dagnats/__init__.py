@@ -49,7 +49,25 @@ _MODULES = {
     "__version__": "dagnats_core",
 }
 
-__all__ = sorted(_MODULES)
+__all__ = [
+    "Client",
+    "Conflict",
+    "Context",
+    "DagNatsError",
+    "Fail",
+    "Invalid",
+    "NotFound",
+    "Retry",
+    "RetryPolicy",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "TimedOut",
+    "Unavailable",
+    "Worker",
+    "Workflow",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

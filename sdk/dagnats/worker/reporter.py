@@ -60,22 +60,16 @@ class Sending:
         future.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[FastMessage]) -> None:
-        if future.cancelled() or (error := future.exception()) is not None:
-            if not future.cancelled():
-                self._again(error)
-            return
-        if self.dropped:
-            return
         try:
             answer = _decode(future.result().data)
-        except msgspec.MsgspecError as unreadable:
-            self._again(unreadable)
+        except (DagNatsError, msgspec.MsgspecError) as error:
+            self._again(error)
             return
-        self.dropped = True
-        self._reporter.ended(self)
-        self._done(answer)
+        if not self.dropped:
+            self.drop()
+            self._done(answer)
 
-    def _again(self, error: BaseException | None) -> None:
+    def _again(self, error: Exception) -> None:
         if self.dropped:
             return
         self._tries += 1

@@ -1,4 +1,4 @@
-"""The whole system goes away while a handler runs, and comes back: the handler is not done twice, nor is its work lost."""
+"""The whole system goes away while a handler runs, and comes back: its work is neither lost nor done twice."""
 
 from __future__ import annotations
 
