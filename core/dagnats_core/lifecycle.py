@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -89,7 +90,8 @@ class Stack:
         """What the stack is doing now, in words: this is what a forced exit names."""
         self._started: list[tuple[str, Service]] = []
         self._watchers: list[asyncio.Task[BaseException]] = []
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        """The first error that `fail` got."""
         self._failed = asyncio.Event()
 
     @property
@@ -117,15 +119,15 @@ class Stack:
 
     def fail(self, error: BaseException) -> None:
         """A service cannot go on: the program stops and ends with this error. The first one counts."""
-        if self._failure is None:
-            self._failure = error
+        if self.failure is None:
+            self.failure = error
             self._failed.set()
 
     async def failed(self) -> BaseException:
-        """Resolves with the first error that `fail` got."""
+        """Resolves with `failure` as soon as there is one."""
         await self._failed.wait()
-        assert self._failure is not None
-        return self._failure
+        assert self.failure is not None
+        return self.failure
 
     async def stop(self) -> tuple[BaseException, ...]:
         """Stop all services in reverse, also when one raises. Returns what they raised; each is logged."""
@@ -139,7 +141,9 @@ class Stack:
             self.step = f"stop of {name}"
             try:
                 await service.stop()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_cancelled():
+                    raise
                 log.exception("stop failed", service=name)
                 errors.append(error)
             self._started.pop()
@@ -147,61 +151,79 @@ class Stack:
         return tuple(errors)
 
 
+def _is_cancelled() -> bool:
+    """Whether the current task itself was asked to end; a CancelledError may also come from what it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class _Ending:
     """How the process ends: what signals do, and a thread that ends it by force at the deadline.
 
-    Both work while the event loop is blocked: handlers are plain signal handlers, the deadline has its own
-    thread.
+    Both work while the event loop is blocked, because handlers are plain signal handlers and the deadline has its
+    own thread. A handler may interrupt anything, so it takes no lock: `SimpleQueue.put` is made for that.
     """
 
-    def __init__(self, stack: Stack, stop_ms: int) -> None:
+    def __init__(self, stack: Stack, loop: asyncio.AbstractEventLoop, stop_ms: int) -> None:
         self.asked = asyncio.Event()
         """Set by the first signal."""
         self._stack = stack
-        self._stop_ms = stop_ms
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over = threading.Event()
-        self._watchdog = threading.Thread(target=self._force, name="dagnats-forced-exit", daemon=True)
-
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
+        self._stop_ms = stop_ms
+        self._begun = False
+        self._news: SimpleQueue[Literal["begin", "end"] | signal.Signals] = SimpleQueue()
+        self._handlers = [signal.signal(number, self._on_signal) for number in _SIGNALS]
+        self._watchdog = threading.Thread(target=self._watch, name="dagnats-forced-exit", daemon=True)
+        self._watchdog.start()
 
     def begin(self) -> None:
-        """From now on the deadline runs."""
-        if self._watchdog.ident is None:
-            self._watchdog.start()
+        """From now on the deadline runs, and a signal ends the process at once."""
+        self._begun = True
+        self._news.put("begin")
 
     def end(self) -> None:
-        """Nothing is left to wait for: no deadline any more."""
-        self._over.set()
+        """Nothing is left to wait for: everything is as it was before."""
+        self._news.put("end")
+        self._watchdog.join()
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        loop = self._loop
-        if loop is None or loop.is_closed() or self._watchdog.ident is not None:
-            log.warning("exit at once", signal=name, step=self._stack.step)
-            _exit_now(128 + number)
-        self.begin()
-        loop.call_soon_threadsafe(self._ask, name)
+        if self._begun:
+            self._news.put(signal.Signals(number))
+        else:
+            self.begin()
+            self._loop.call_soon_threadsafe(self._ask, signal.Signals(number).name)
 
     def _ask(self, name: str) -> None:
         log.info("stopping", signal=name)
         self.asked.set()
 
-    def _force(self) -> None:
-        if not self._over.wait(self._stop_ms / 1000):
-            log.critical("forced exit", hung=self._stack.step, stop_ms_max=self._stop_ms)
-            _exit_now(EXIT_FORCED)
+    def _watch(self) -> None:
+        deadline: float | None = None
+        while True:
+            try:
+                news = self._news.get(timeout=None if deadline is None else max(0, deadline - time.monotonic()))
+            except Empty:
+                _exit_now(EXIT_FORCED, "forced exit", hung=self._stack.step, stop_ms_max=self._stop_ms)
+            if news == "end":
+                return
+            if isinstance(news, signal.Signals):
+                _exit_now(128 + news, "exit at once", signal=news.name, step=self._stack.step)
+            deadline = deadline or time.monotonic() + self._stop_ms / 1000
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _exit_now(code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _exit_now(code: int, event: str, **fields: object) -> NoReturn:
+    """End the process without any clean-up, and say why if anybody reads the log.
+
+    A thread of its own says it: whoever hangs may hang in a write to the log, and hold its lock.
+    """
+    telling = threading.Thread(target=log.critical, args=(event,), kwargs=fields, daemon=True)
+    telling.start()
+    telling.join(limits.LAST_WORDS_MS_MAX / 1000)
     os._exit(code)
 
 
@@ -220,18 +242,15 @@ def run(
     thread only.
     """
     stack = Stack()
-    ending = _Ending(stack, stop_ms)
-    before = [signal.getsignal(number) for number in _SIGNALS]
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    ending = _Ending(stack, runner.get_loop(), stop_ms)
     try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            ending.listen(runner.get_loop())
+        with runner:
             code = runner.run(_run(stack, compose, ending))
             stack.step = "end of tasks and executor threads"
         _join_threads(stack)
     finally:
         ending.end()
-        for number, handler in zip(_SIGNALS, before, strict=True):
-            signal.signal(number, handler)
     return code
 
 
@@ -239,27 +258,27 @@ async def _run(stack: Stack, compose: Callable[[Stack], Awaitable[None]], ending
     starting = asyncio.create_task(_compose(stack, compose))
     failing = asyncio.create_task(stack.failed())
     asked = asyncio.create_task(ending.asked.wait())
-    await asyncio.wait((starting, failing, asked), return_when=asyncio.FIRST_COMPLETED)
-    if starting.done() and starting.exception() is None:
-        await asyncio.wait((failing, asked), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((failing, asked), return_when=asyncio.FIRST_COMPLETED)
     ending.begin()
-    failure = failing.result() if failing.done() else None
     for task in (starting, failing, asked):
         task.cancel()
-    start_result, *_ = await asyncio.gather(starting, failing, asked, return_exceptions=True)
-    if isinstance(start_result, Exception):
-        failure = start_result
+    await asyncio.gather(starting, failing, asked, return_exceptions=True)
     errors = await stack.stop()
-    if failure is not None:
-        return _report(failure)
+    if stack.failure is not None:
+        return _report(stack.failure)
     log.info("stopped")
     return EXIT_UNEXPECTED if errors else EXIT_OK
 
 
 async def _compose(stack: Stack, compose: Callable[[Stack], Awaitable[None]]) -> None:
-    await compose(stack)
-    stack.state = "running"
-    stack.step = "running"
+    try:
+        await compose(stack)
+    except (Exception, asyncio.CancelledError) as error:
+        if not _is_cancelled():
+            stack.fail(error)
+    else:
+        stack.state = "running"
+        stack.step = "running"
 
 
 def _report(failure: BaseException) -> int:

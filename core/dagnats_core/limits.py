@@ -126,6 +126,8 @@ DRAIN_MS = 10 * SECOND_MS
 # -- shutdown
 STOP_MS_MAX = 15 * SECOND_MS
 """From the first signal to the end of the process; then it exits by force and names what hung."""
+LAST_WORDS_MS_MAX = 1 * SECOND_MS
+"""How long a forced exit tries to write its line to a log that nobody may be reading."""
 
 # -- embedded nats-server
 SERVER_PAYLOAD_BYTES_MAX = MIB

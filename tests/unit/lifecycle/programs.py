@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import structlog
 import uvloop
 
 from dagnats_core import lifecycle
@@ -43,6 +44,13 @@ class BlocksWhileRunning(Quiet):
     def block(self) -> None:
         print("blocked", flush=True)
         time.sleep(1000)
+
+
+class BlocksInItsLog(Quiet):
+    async def stop(self) -> None:
+        print("stop entered", flush=True)
+        while True:
+            structlog.get_logger().info("a line that fills the pipe", text="x" * 10_000)
 
 
 class RaisesInStop(Quiet):
@@ -91,6 +99,7 @@ SERVICES = {
         Quiet,
         HangsInStop,
         BlocksInStop,
+        BlocksInItsLog,
         BlocksWhileRunning,
         RaisesInStop,
         HangsInStart,
@@ -109,6 +118,8 @@ async def compose(stack: Stack) -> None:
         raise Invalid("not valid", [Problem("a.b", "rule", "must not be")])
     if name == "BrokenStart":
         raise KeyError("broken")
+    if name == "CancelledStart":
+        raise asyncio.CancelledError
     if name == "FailsLater":
         say_ready()
         asyncio.get_running_loop().call_later(0.05, stack.fail, Unavailable("nats-server is gone"))

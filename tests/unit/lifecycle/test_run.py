@@ -79,6 +79,15 @@ def test_the_deadline_counts_from_the_signal_even_if_the_event_loop_is_blocked(l
     assert (log[-1]["event"], log[-1]["hung"]) == ("forced exit", "running")
 
 
+def test_a_log_that_nobody_reads_does_not_keep_the_process_alive() -> None:
+    program = Program("BlocksInItsLog")
+    program.wait_until_ready()
+    program.process.terminate()
+    program.wait_until("stop entered")
+    assert program.process.wait(timeout=20) == 70
+    program.process.communicate()
+
+
 @pytest.mark.parametrize("loop", [(), ("--uvloop",)])
 @pytest.mark.parametrize("service", ["HangsInStop", "BlocksInStop"])
 def test_a_second_signal_exits_at_once(service: str, loop: tuple[str, ...]) -> None:
@@ -118,6 +127,12 @@ def test_an_unexpected_error_in_the_start_is_logged_with_its_traceback() -> None
     code, _, log = Program("BrokenStart").end()
     assert code == 1
     assert "KeyError: 'broken'" in log[-1]["exception"]
+
+
+def test_a_start_that_awaits_something_cancelled_is_an_error() -> None:
+    code, _, log = Program("CancelledStart").end()
+    assert code == 1
+    assert "CancelledError" in log[-1]["exception"]
 
 
 def test_a_service_that_fails_later_ends_the_program_with_its_error() -> None:

@@ -106,6 +106,33 @@ async def test_a_stack_goes_on_when_a_stop_raises() -> None:
     assert diary[-2:] == ["stop b", "stop a"]
 
 
+class AwaitsACancelledTask:
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+
+async def test_a_stop_that_awaits_something_cancelled_is_an_error_like_others() -> None:
+    stack, diary = Stack(), []
+    await stack.start("a", Recorder("a", diary))
+    await stack.start("b", AwaitsACancelledTask())
+    (error,) = await stack.stop()
+    assert isinstance(error, asyncio.CancelledError)
+    assert diary == ["start a", "stop a"]
+
+
+async def test_a_cancelled_stop_is_cancelled() -> None:
+    stack = Stack()
+    await stack.start("a", AwaitsACancelledTask())
+    stopping = asyncio.create_task(stack.stop())
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+
+
 async def test_a_service_that_did_not_start_is_not_in_the_stack() -> None:
     stack, diary = Stack(), []
     await stack.start("a", Recorder("a", diary))
