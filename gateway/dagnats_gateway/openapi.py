@@ -48,7 +48,7 @@ _IDEMPOTENCY_KEY = {
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": f"With `Accept: {EVENT_STREAM}`: go on after this event; browsers send it by themselves",
+    "description": "Go on after this event; browsers send it when they reconnect",
     "schema": {"type": "integer", "minimum": 0},
 }
 

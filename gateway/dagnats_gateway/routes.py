@@ -17,10 +17,10 @@ from dagnats_gateway import stream
 from dagnats_gateway.body import BodyBudget, Take, declared_bytes, read_body
 from dagnats_gateway.calls import Calls
 from dagnats_gateway.media import EVENT_STREAM, JSON, body_type, negotiate
-from dagnats_gateway.translate import Binding, Received, bind, to_request
+from dagnats_gateway.translate import Binding, Received, bind, path_fits, to_request
 from dagnats_micro import Busy, Invalid, Problem, Unavailable, limits
 from dagnats_micro.endpoint import Endpoint
-from dagnats_micro.schemas.run import EventList
+from dagnats_micro.schemas.run import EventList, EventsRequest
 from dagnats_micro.table import ENDPOINTS
 
 HttpRequest = Request[Any, Any, Any]
@@ -56,8 +56,10 @@ class Routes:
         media = negotiate(http.headers.get("accept", ""), binding.answer_types)
         with self._budget.holding() as take:
             request = to_request(binding, await _receive(binding, http, path, take))
-            if media == EVENT_STREAM:
-                return await self._stream(binding, request, http.headers.get("last-event-id"))
+            if isinstance(request, EventsRequest):
+                request = stream.resumed(request, http.headers.get("last-event-id"))
+                if media == EVENT_STREAM:
+                    return await self._stream(binding, request)
             reply = await self._calls.call(binding.endpoint, request)
         return Response(
             msgspec.json.encode(reply),
@@ -66,11 +68,10 @@ class Routes:
             headers={**NO_STORE, **location_of(binding, self._bindings, reply)},
         )
 
-    async def _stream(self, binding: Binding, request: Any, last_event_id: str | None) -> Response[Any]:
+    async def _stream(self, binding: Binding, request: EventsRequest) -> Response[Any]:
         if self._streams_open >= limits.HTTP_STREAMS_MAX:
             raise Busy(f"{limits.HTTP_STREAMS_MAX} event streams are open (HTTP_STREAMS_MAX)")
-        request = stream.first_request(request, last_event_id)
-        first = await self._calls.call(binding.endpoint, request)
+        first = await self._calls.call(binding.endpoint, msgspec.structs.replace(request, wait_ms=0))
         texts = self._counted(stream.events(request, first, partial(self._poll, binding.endpoint)))
         return Stream(texts, status_code=200, media_type=EVENT_STREAM, headers=NO_STORE)
 
@@ -82,7 +83,7 @@ class Routes:
         finally:
             self._streams_open -= 1
 
-    async def _poll(self, endpoint: Endpoint[Any, EventList], request: Any) -> EventList | None:
+    async def _poll(self, endpoint: Endpoint[Any, EventList], request: EventsRequest) -> EventList | None:
         try:
             return await self._calls.call(endpoint, request)
         except Unavailable:
@@ -152,12 +153,11 @@ def location_of(binding: Binding, bindings: Sequence[Binding], reply: Any) -> di
 
 
 def hidden(bindings: Sequence[Binding]) -> Iterator[tuple[Binding, str, dict[str, str]]]:
-    """Rows that a path without parameters hides from the router: (row, that path, the parameters that it
-    stands for)."""
+    """Rows that a path without parameters hides from the router: (row, that path, the parameters it stands for)."""
     taken = {(binding.endpoint.http.method, binding.endpoint.http.path) for binding in bindings}
     for path in sorted({path for _, path in taken if "{" not in path}):
         for binding in bindings:
             http = binding.endpoint.http
             found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", http.path), path)
-            if found and (http.method, path) not in taken:
+            if found and (http.method, path) not in taken and path_fits(binding, found.groupdict()):
                 yield binding, path, found.groupdict()

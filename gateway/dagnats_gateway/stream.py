@@ -21,14 +21,13 @@ Poll = Callable[[EventsRequest], Awaitable[EventList | None]]
 """Asks for events; None once the gateway stops."""
 
 
-def first_request(request: EventsRequest, last_event_id: str | None) -> EventsRequest:
-    """What a stream asks for first: at once, and from where the client was when it reconnects."""
-    after = request.after
-    if last_event_id:
-        if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 20):
-            raise Invalid("The request is not valid", [Problem("Last-Event-ID", "type", "not a sequence")])
-        after = max(after, int(last_event_id))
-    return msgspec.structs.replace(request, after=after, wait_ms=0)
+def resumed(request: EventsRequest, last_event_id: str | None) -> EventsRequest:
+    """The request of a client that reconnects, and says which event it saw last."""
+    if last_event_id is None:
+        return request
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 20):
+        raise Invalid("The request is not valid", [Problem("Last-Event-ID", "type", "not a sequence")])
+    return msgspec.structs.replace(request, after=max(request.after, int(last_event_id)))
 
 
 async def events(request: EventsRequest, first: EventList, poll: Poll) -> AsyncIterator[bytes]:

@@ -149,6 +149,14 @@ def to_request(binding: Binding, received: Received) -> Request:
     return request
 
 
+def path_fits(binding: Binding, path: Mapping[str, str]) -> bool:
+    """Whether these parameters of a path can be values of their fields."""
+    reading = _Reading()
+    for field in binding.in_path:
+        reading.take_text(field, field.name, path[field.name])
+    return not reading.problems
+
+
 class _Reading:
     """The values read so far, and the problems met."""
 

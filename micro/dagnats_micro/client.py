@@ -24,7 +24,7 @@ from dagnats_micro import errors
 from dagnats_micro.endpoint import Endpoint, Rep, Req
 from dagnats_micro.schemas import payload, run, wf
 from dagnats_micro.schemas.common import PayloadRef, Request
-from dagnats_micro.table import BY_NAME, PAYLOAD_GET, PAYLOAD_PUT, RUN_EVENTS, RUN_OUTPUT, WF_START
+from dagnats_micro.table import BY_NAME, PAYLOAD_GET, PAYLOAD_PUT, RUN_OUTPUT, WF_START
 
 SERVICE_NAME = "dagnats"
 DISCOVERY_WAIT_S = 0.5
@@ -73,8 +73,7 @@ class MicroClient:
             raise TooLarge(f"the request has {len(body)} bytes: more than {most} (MESSAGE_BYTES_MAX)")
         if timeout_s is None:
             timeout_s = limits.REQUEST_TIMEOUT_MS / limits.SECOND_MS
-            if endpoint.name == RUN_EVENTS.name and isinstance(request, run.EventsRequest):
-                timeout_s += request.wait_ms / limits.SECOND_MS
+            timeout_s += getattr(request, "wait_ms", 0) / limits.SECOND_MS
         message = await self._ask(endpoint, request, body, timeout_s)
         error = errors.error_in(message)
         if error is not None:

@@ -35,7 +35,7 @@ WF_VALIDATE = Endpoint(
 WF_DELETE = Endpoint(
     "wf", "delete", "Delete a workflow; runs in flight go on",
     wf.DeleteRequest, wf.DeleteReply, Http("DELETE", "/workflows/{name}"),
-    Cli(("name",)), ("not_found",), mutating=True, role="operator",
+    Cli(("name",)), ("not_found", "conflict"), mutating=True, role="operator",
 )  # fmt: skip
 WF_START = Endpoint(
     "wf", "start", "Start a run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagnats_gateway.stream import first_request, page_text
+from dagnats_gateway.stream import page_text, resumed
 from dagnats_micro import Invalid
 from dagnats_micro.schemas.run import EventsRequest, RunEvent
 
@@ -21,9 +21,9 @@ def test_the_last_event_of_a_sequence_carries_it() -> None:
 
 def test_a_reader_goes_on_where_it_was() -> None:
     request = EventsRequest(run_id="0" * 28, after=4, wait_ms=100)
-    assert first_request(request, None) == EventsRequest(run_id="0" * 28, after=4)
-    assert first_request(request, "9").after == 9
-    assert first_request(request, "3").after == 4
-    for text in ("x", "-1", "1.0", "²", "9" * 30):
+    assert resumed(request, None) is request
+    assert resumed(request, "9") == EventsRequest(run_id="0" * 28, after=9, wait_ms=100)
+    assert resumed(request, "3") == request
+    for text in ("", "x", "-1", "1.0", "²", "9" * 30):
         with pytest.raises(Invalid):
-            first_request(request, text)
+            resumed(request, text)
