@@ -114,6 +114,17 @@ class FastClient(Client):
     def _too_large(self, subject: str, size: int) -> TooLarge:
         return TooLarge(f"{subject}: {size} bytes exceed the server's max_payload of {self._max_payload}")
 
+    def abort(self) -> None:
+        """Give up the socket with whatever it still holds. nats-py would wait until a dead peer has read that."""
+        writer = self._writer()
+        if writer is not None:
+            writer.transport.abort()
+
+    async def _process_op_err(self, e: Exception) -> None:
+        if not self.is_closed and not self.is_reconnecting:
+            self.abort()
+        await super()._process_op_err(e)
+
     async def _process_err(self, err_msg: str) -> None:
         """An error of the server ends in a reconnect; nats-py would close the client for good."""
         error = ServerRefused(err_msg.strip("'"))

@@ -34,8 +34,11 @@ from dagnats_core.errors import DagNatsError, Forbidden, Invalid, Problem, Unava
 
 RECONNECT_WAIT_S = (0.1, 0.25)
 """Each connection draws its pause between attempts from this range, so that many do not knock at once."""
-PING_INTERVAL_S = 10
+PING_INTERVAL_S = 5
+"""The third ping without an answer ends a connection: a dead peer is noticed after 15 s."""
 ATTEMPT_TIMEOUT_S = 2
+CLOSE_TIMEOUT_S = 2.0
+FLUSH_TIMEOUT_S = 2.0
 
 _DENIED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
@@ -112,8 +115,12 @@ class Connection:
         self._reconnect_listeners.clear()
         self._broken()
         self._disconnect_listeners.clear()
-        if self._client._flush_queue is not None:
-            await self._client.close()
+        if self._client._flush_queue is None:
+            return
+        try:
+            await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
+        except TimeoutError:
+            self._client.abort()
 
     @property
     def nats(self) -> Client:
@@ -181,7 +188,7 @@ class Connection:
 
     # -- send (`publish_raw` and `publish_all` are FastClient's)
 
-    async def flush(self, timeout_s: float = 5.0) -> None:
+    async def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Wait until the server has read all that was sent so far. Raises Unavailable or RequestTimeout."""
         self._client.check_open()
         self._client.write_pending()

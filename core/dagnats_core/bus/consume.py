@@ -26,6 +26,8 @@ READER_HEARTBEAT_S = 1
 READER_SILENCE_S = 3.0
 READER_INACTIVE_S = 10
 """After this long without anybody listening the server drops a reader's consumer."""
+READER_OPEN_TIMEOUT_S = 2.0
+"""Short, because a stream between two leaders answers nothing, and the next attempt may meet the new one."""
 PULL_EXPIRES_S = 20
 PULL_HEARTBEAT_S = 2
 PULL_SILENCE_S = 5.0
@@ -117,7 +119,7 @@ class OrderedReader(Healing):
             config["opt_start_seq"] = self.last_seq + 1
         call = f"CONSUMER.CREATE.{self._stream}.{self._consumer}"
         body = {"stream_name": self._stream, "config": config, "action": "create"}
-        info = await api(self._connection, call, body, ConsumerInfo)
+        info = await api(self._connection, call, body, ConsumerInfo, timeout_s=READER_OPEN_TIMEOUT_S)
         if self._consumer_seq == 0:
             self.pending = info.num_pending
             if self.pending == 0:
@@ -131,7 +133,8 @@ class OrderedReader(Healing):
 
     async def _look_at_the_end(self) -> None:
         """The server would wait for a start that lies in the future: a stream that lost messages would look silent."""
-        stream = await api(self._connection, f"STREAM.INFO.{self._stream}", None, StreamInfo)
+        call = f"STREAM.INFO.{self._stream}"
+        stream = await api(self._connection, call, None, StreamInfo, timeout_s=READER_OPEN_TIMEOUT_S)
         end, before = stream.state.last_seq, self.last_seq
         if before is None:
             self.last_seq = end

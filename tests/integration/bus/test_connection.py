@@ -203,6 +203,34 @@ async def test_an_error_of_the_server_ends_in_a_reconnect(nats_server: NatsServe
     await connection.close()
 
 
+async def test_a_dead_peer_is_given_up_with_what_it_never_read(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagnats_core.bus.connection.PING_INTERVAL_S", 0.1)
+    connection = await open_connection(nats_server)
+    told: list[str] = []
+    connection.on_disconnect(lambda: told.append("gone"))
+    connection.on_reconnect(lambda: told.append("back"))
+    nats_server.pause()
+    for _ in range(40):
+        connection.publish_raw("a", b"x" * 500_000)
+    await eventually(lambda: told, "unanswered pings end the connection though 20 MB wait to be sent")
+    nats_server.resume()
+    await eventually(lambda: told == ["gone", "back"], "it reconnects")
+    await connection.close()
+
+
+async def test_a_close_does_not_wait_for_a_dead_peer(nats_server: NatsServer) -> None:
+    connection = await open_connection(nats_server)
+    nats_server.pause()
+    for _ in range(40):
+        connection.publish_raw("a", b"x" * 500_000)
+    started = asyncio.get_running_loop().time()
+    await connection.close()
+    assert asyncio.get_running_loop().time() - started < 5
+    nats_server.resume()
+
+
 async def test_close_ends_every_wait(nats_server: NatsServer) -> None:
     connection = await open_connection(nats_server)
     await connection.subscribe_fast("silent", lambda message: None)
