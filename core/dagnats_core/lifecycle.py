@@ -274,7 +274,7 @@ async def _compose(stack: Stack, compose: Callable[[Stack], Awaitable[None]]) ->
     try:
         await compose(stack)
     except (Exception, asyncio.CancelledError) as error:
-        if not _is_cancelled():
+        if isinstance(error, Exception) or not _is_cancelled():
             stack.fail(error)
     else:
         stack.state = "running"

@@ -128,13 +128,15 @@ async def test_stop_waits_for_the_guard_too(server: EmbeddedServer) -> None:
     assert pid is not None
     guard = guard_of(pid)
     guard.suspend()
-    stopping = asyncio.create_task(server.stop())
-    async with asyncio.timeout(5):
-        while running_in_group(pid) != [guard]:
-            await asyncio.sleep(0.002)
-    done, _ = await asyncio.wait((stopping,), timeout=0.1)
-    assert not done
-    guard.resume()
+    try:
+        stopping = asyncio.create_task(server.stop())
+        async with asyncio.timeout(5):
+            while running_in_group(pid) != [guard]:
+                await asyncio.sleep(0.002)
+        done, _ = await asyncio.wait((stopping,), timeout=0.1)
+        assert not done
+    finally:
+        guard.resume()
     await asyncio.wait_for(stopping, 5)
 
 

@@ -78,11 +78,13 @@ async def test_an_orphan_keeps_the_store_to_itself(
     parent.kill()
     successor = EmbeddedServer(tmp_path, site="local", port=0)
     monkeypatch.setattr(limits, "SERVER_LOCK_MS_MAX", 50)
-    with pytest.raises(Unavailable, match=rf"a nats-server of an earlier life \(process {pid}\) still runs"):
-        await successor.start()
-    monkeypatch.undo()
-    starting = asyncio.create_task(successor.start())
-    guard.resume()
+    try:
+        with pytest.raises(Unavailable, match=rf"a nats-server of an earlier life \(process {pid}\) still runs"):
+            await successor.start()
+        monkeypatch.undo()
+        starting = asyncio.create_task(successor.start())
+    finally:
+        guard.resume()
     await asyncio.wait_for(starting, 5)
     assert running_in_group(pid) == []
     await successor.stop()

@@ -101,9 +101,7 @@ def _hide_secrets(_logger: _Output, _method: str, event_dict: EventDict) -> Even
 
 def _renderer(log_format: LogFormat, *, terminal: bool) -> Processor:
     if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal):
-        return structlog.dev.ConsoleRenderer(
-            colors=terminal, exception_formatter=structlog.dev.plain_traceback
-        )
+        return structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
     return _render_json
 
 

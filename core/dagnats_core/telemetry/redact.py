@@ -10,9 +10,7 @@ from collections.abc import Mapping
 
 HIDDEN = "***"
 
-_SECRET_WORDS = frozenset(
-    {"password", "passwd", "token", "secret", "seed", "creds", "credentials", "authorization"}
-)
+_SECRET_WORDS = frozenset({"password", "passwd", "token", "secret", "seed", "creds", "credentials", "authorization"})
 _WORD = re.compile(r"[a-z]+")
 _USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)([^\s/@:\"']*)(:[^\s/@\"']*)?@", re.IGNORECASE)
 _SEED = re.compile(r"\bS[UAOCNX][A-Z2-7]{56}\b")

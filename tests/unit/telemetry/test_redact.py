@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from dagnats_core.telemetry.redact import HIDDEN, is_secret_name, redact, redact_text
 
 
-@pytest.mark.parametrize(
-    "name", ["password", "nats_password", "TOKEN", "bridge-token", "seed", "creds", "secret_key"]
-)
+@pytest.mark.parametrize("name", ["password", "nats_password", "TOKEN", "bridge-token", "seed", "creds", "secret_key"])
 def test_telling_names(name: str) -> None:
     assert is_secret_name(name)
 
@@ -40,8 +38,6 @@ def test_a_missing_secret_is_shown_as_missing() -> None:
     assert redact("token", "x") == HIDDEN
 
 
-@given(
-    secret=st.from_regex(r"[a-z0-9]{8,20}", fullmatch=True), user=st.from_regex(r"[A-Z]{0,5}", fullmatch=True)
-)
+@given(secret=st.from_regex(r"[a-z0-9]{8,20}", fullmatch=True), user=st.from_regex(r"[A-Z]{0,5}", fullmatch=True))
 def test_a_password_in_a_url_never_passes(secret: str, user: str) -> None:
     assert secret not in redact_text(f"cannot reach tls://{user}:{secret}@host:1 or nats://h")
