@@ -23,6 +23,8 @@ from dagnats_core.errors import DagNatsError
 REOPEN_DELAY_S = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Pauses before the first, second … attempt in a row; the last one repeats."""
 
+LOOKS = 4
+
 log = structlog.get_logger(__name__)
 
 
@@ -56,7 +58,7 @@ class Healing:
             raise
         self._task = self._loop.create_task(self._heal(), name=f"bus-{self._name}")
         self._remove_listener = self._connection.on_reconnect(lambda: self._break("reconnected"))
-        self._watch(-1)
+        self._watch(-1, 0)
 
     async def stop(self) -> None:
         """End; nothing is delivered after this. Stopping twice, or before the start, is fine."""
@@ -121,7 +123,11 @@ class Healing:
                 log.warning("bus.delivery_not_opened", name=self._name, error=error.message)
                 self._broken.set()
 
-    def _watch(self, heard_before: int) -> None:
-        if self._alive and self._heard == heard_before and self._connection.connected and self._expects_word():
+    def _watch(self, heard_before: int, quiet: int) -> None:
+        """Looks several times per `silence_s`; `quiet` counts the looks in a row that found no word."""
+        waits = self._alive and self._connection.connected and self._expects_word()
+        quiet = quiet + 1 if waits and self._heard == heard_before else 0
+        if quiet == LOOKS:
             self._break(f"nothing heard for {self._silence_s:g} s")
-        self._watch_timer = self._loop.call_later(self._silence_s, self._watch, self._heard)
+            quiet = 0
+        self._watch_timer = self._loop.call_later(self._silence_s / LOOKS, self._watch, self._heard, quiet)

@@ -43,6 +43,9 @@ class Bucket:
         self.name = name
         self.stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
+        # `$KV` does not cross to another JetStream domain; the domain's API takes it there (ADR-8).
+        domain = connection.options.domain
+        self._write_prefix = f"$JS.{domain}.API.{self._prefix}" if domain else self._prefix
 
     async def get(self, key: str, *, fresh: bool = False) -> Entry | None:
         """The key as it stands, None if it is not there. `fresh`: from the leader, so it sees every write."""
@@ -72,7 +75,7 @@ class Bucket:
         """Delete a key; its tombstone goes away by itself. With `revision`: raises WrongSequence if it has
         moved on."""
         block = b"KV-Operation: PURGE\r\nNats-Rollup: sub\r\nNats-TTL: 1s\r\n"
-        await self._publisher.publish(self._prefix + key, b"", block + _expect(revision))
+        await self._publisher.publish(self._write_prefix + key, b"", block + _expect(revision))
 
     async def entries(self, keys: str = ">") -> dict[str, Entry]:
         """All keys that match (`a.*`, `a.>`), in one request while they are at most 1,024; by a reader
@@ -121,7 +124,7 @@ class Bucket:
         block = _expect(revision)
         if ttl_s is not None:
             block += header_block({"Nats-TTL": f"{ttl_s}s"})
-        return (await self._publisher.publish(self._prefix + key, value, block)).seq
+        return (await self._publisher.publish(self._write_prefix + key, value, block)).seq
 
     async def _last(self, key: str, *, fresh: bool) -> Entry | None:
         message = await get_last(self._connection, self.stream, self._prefix + key, fresh=fresh)
