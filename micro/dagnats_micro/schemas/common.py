@@ -22,6 +22,8 @@ def matching(pattern: str, description: str | None = None) -> Meta:
 Name = Annotated[str, matching(ids.NAME_PATTERN, "letters, digits, `_` and `-`, at most 64")]
 TaskName = Annotated[str, matching(ids.TASK_PATTERN), Meta(max_length=limits.NAME_LENGTH_MAX)]
 RunId = Annotated[str, matching(ids.RUN_ID_PATTERN, "28 characters, carries its partition")]
+PayloadId = Annotated[str, matching(r"^[0-9a-z]{26,32}$")]
+Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$")]
 RequestId = Annotated[
     str,
     Meta(
@@ -56,9 +58,9 @@ class Empty(Request):
 class PayloadRef(Reply):
     """A value in the payload store: read it with `payload.get`."""
 
-    id: str
-    size: int
-    sha256: str
+    id: PayloadId
+    size: Annotated[int, Meta(ge=0, le=limits.PAYLOAD_BYTES_MAX)]
+    sha256: Sha256
 
 
 class Failure(Reply):

@@ -7,9 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from dagnats_core import limits
-from dagnats_micro.schemas.common import PayloadRef, Reply, Request, matching
-
-PayloadId = Annotated[str, matching(r"^[0-9a-z]{26,32}$")]
+from dagnats_micro.schemas.common import PayloadId, PayloadRef, Reply, Request, Sha256
 
 
 class PutRequest(Request):
@@ -20,7 +18,7 @@ class PutRequest(Request):
     index: Annotated[int, Meta(ge=0, lt=limits.PAYLOAD_BYTES_MAX // limits.PAYLOAD_CHUNK_BYTES_MAX)]
     data: Annotated[bytes, Meta(description="base64")]
     last: bool = False
-    sha256: Annotated[str, matching(r"^[0-9a-f]{64}$", "of the whole, with `last`")] | None = None
+    sha256: Annotated[Sha256, Meta(description="of the whole, with `last`")] | None = None
     size: Annotated[int, Meta(ge=0, le=limits.PAYLOAD_BYTES_MAX)] | None = None
 
 
