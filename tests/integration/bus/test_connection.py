@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import nkeys
 import pytest
 from nats.aio.msg import Msg
 
@@ -242,10 +243,12 @@ async def test_close_ends_every_wait(nats_server: NatsServer) -> None:
         connection.publish_raw("a", b"")
 
 
+SEED = nkeys.encode_seed(b"0123456789abcdef0123456789abcdef", nkeys.PREFIX_BYTE_USER)
 USERS = """
 listen: "127.0.0.1:{port}"
 authorization {{ users: [
   {{ user: all, password: pw }},
+  {{ nkey: {nkey} }},
   {{ user: few, password: pw, permissions: {{ publish: ["ok.>"], subscribe: ["_INBOX_few.>"] }} }}
 ] }}
 """
@@ -256,7 +259,7 @@ def guarded_url(tmp_path: Path) -> Iterator[str]:
     """A server that asks who is there."""
     port = free_port()
     config = tmp_path / "guarded.conf"
-    config.write_text(USERS.format(port=port))
+    config.write_text(USERS.format(port=port, nkey=nkeys.from_seed(SEED).public_key.decode()))
     process = subprocess.Popen([find_binary(), "-c", str(config)], stderr=subprocess.DEVNULL)
     yield f"nats://127.0.0.1:{port}"
     process.kill()
@@ -276,6 +279,15 @@ async def guard(guarded_url: str) -> AsyncIterator[Connection]:
     connection = await as_user(guarded_url, "all")
     yield connection
     await connection.close()
+
+
+async def test_a_key_and_a_password_in_the_url_are_credentials_too(guard: Connection, guarded_url: str) -> None:
+    key = await connect(ConnectOptions(urls=(guarded_url,), nkey_seed=SEED.decode()))
+    await key.flush()
+    await key.close()
+    url = await connect(ConnectOptions(urls=(guarded_url.replace("//", "//all:pw@"),)))
+    assert url.url == guarded_url
+    await url.close()
 
 
 async def test_wrong_credentials_are_refused_at_once(guard: Connection, guarded_url: str) -> None:
