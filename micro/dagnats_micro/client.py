@@ -27,12 +27,14 @@ from dagnats_micro.schemas.common import PayloadRef, Request
 from dagnats_micro.table import BY_NAME, PAYLOAD_GET, PAYLOAD_PUT, RUN_OUTPUT, WF_START
 
 SERVICE_NAME = "dagnats"
-DISCOVERY_WAIT_S = 0.5
+DISCOVERY_WAIT_S = 0.3
 """How long instances are given to answer a discovery ping; leaf links add their round trip."""
 AGAIN_DELAY_S = (0.02, 0.05, 0.1, 0.2)
 """Pauses before a request is sent again that nobody took; after the last one the error is raised."""
 CHUNKS_IN_FLIGHT = 4
-NATURAL_KEYS = frozenset({"run-cancel", "worker-connect", "worker-beat", "payload-put"})
+STARTS_PER_S_MIN = 50
+"""What `run.start-many` is given time for."""
+NATURAL_KEYS = frozenset({"run-cancel", "dlq-replay", "worker-connect", "worker-beat", "payload-put"})
 """Mutating endpoints that mean the same when they are sent twice, without a request id."""
 
 _encode = msgspec.json.Encoder().encode
@@ -60,7 +62,7 @@ class MicroClient:
         self._subjects = Subjects(site)
 
     async def call(self, endpoint: Endpoint[Req, Rep], request: Req, timeout_s: float | None = None) -> Rep:
-        """Ask and be answered. Default timeout: 5 s, and the time that the request itself allows the service to wait.
+        """Ask and be answered. Default timeout: 5 s, and what the request itself asks for (waits, many starts).
 
         Raises the error that the service answers, by its code; Unavailable if nobody answers, TimedOut if the
         answer does not come in time. Asks again by itself only where a second arrival changes nothing.
@@ -151,6 +153,15 @@ class MicroClient:
             await asyncio.sleep(delay)
 
 
+def _usual_timeout_s(request: Request) -> float:
+    timeout_s = limits.REQUEST_TIMEOUT_MS / limits.SECOND_MS
+    if isinstance(request, run.EventsRequest | run.OutputRequest):
+        return timeout_s + request.wait_ms / limits.SECOND_MS
+    if isinstance(request, run.StartManyRequest):
+        return timeout_s + len(request.inputs) / STARTS_PER_S_MIN
+    return timeout_s
+
+
 def is_repeatable(endpoint: Endpoint[Any, Any], request: Request) -> bool:
     """Whether sending `request` twice means the same as sending it once."""
     if not endpoint.mutating or endpoint.name in NATURAL_KEYS:
@@ -186,8 +197,9 @@ async def discover(connection: Connection, wait_s: float = DISCOVERY_WAIT_S) -> 
 
 
 async def resolve_site(connection: Connection, wanted: str | None = None) -> str:
-    """The site to talk to: the one wanted, else the one in the domain of the server connected to, else the only one.
+    """The site to talk to: the one wanted; else that of the server connected to; else the only one that answers.
 
+    A server's site is the one whose JetStream domain the server is in; of several, the one of the domain's name.
     Raises Invalid for a name that is none or when several answer (it lists them), Unavailable when none does.
     """
     if wanted is not None:
@@ -196,9 +208,9 @@ async def resolve_site(connection: Connection, wanted: str | None = None) -> str
             raise Invalid(f"{wanted[:80]!r} is not a site name", [problem])
         return wanted
     domain = connection.server_info.get("domain")
-    sites = await _ping(connection, DISCOVERY_WAIT_S, lambda site: bool(domain) and site.domain == domain)
+    sites = await _ping(connection, DISCOVERY_WAIT_S, lambda site: site.site == site.domain == domain)
     near = {site.site for site in sites if domain and site.domain == domain}
-    names = near or {site.site for site in sites}
+    names = near & {domain} or near or {site.site for site in sites}
     if len(names) == 1:
         return names.pop()
     if not names:
