@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
@@ -101,8 +102,22 @@ def _hide_secrets(_logger: _Output, _method: str, event_dict: EventDict) -> Even
 
 def _renderer(log_format: LogFormat, *, terminal: bool) -> Processor:
     if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal):
-        return structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
+        render = structlog.dev.ConsoleRenderer(
+            colors=terminal,
+            pad_event_to=0,
+            pad_level=False,
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        return lambda logger, method, event_dict: render(logger, method, _for_people(event_dict))
     return _render_json
+
+
+def _for_people(event_dict: EventDict) -> EventDict:
+    """Short enough for a terminal: the local time of day, and no logger beside an event that names its part."""
+    event_dict["timestamp"] = datetime.fromisoformat(event_dict["timestamp"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    event_dict.pop("logger", None)
+    return event_dict
 
 
 def _render_json(_logger: _Output, _method: str, event_dict: EventDict) -> str:
