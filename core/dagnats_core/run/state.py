@@ -162,10 +162,10 @@ def ask_cancel(state: RunState, seq: int, cancel: m.Cancel) -> None:
 
 
 def fire_timer(state: RunState, seq: int, fired: m.TimerFired) -> None:
-    """Apply `in.timer`: time has come to `due`, and the schedule is gone."""
+    """Apply `in.timer`: time has come to `due`. An earlier deadline may have replaced the schedule that fired."""
     state.folded = max(state.folded, seq)
     state.now = max(state.now, fired.due)
-    if state.armed is not None and state.armed.due <= fired.due:
+    if state.armed is not None and state.armed.due == fired.due:
         state.armed = None
 
 
