@@ -67,10 +67,9 @@ def parse_json(data: bytes, about: str) -> Any:
 def where_json_breaks(data: bytes, error: Exception) -> str:
     """Line and column of the first fault of JSON text, and a glimpse of what stands there."""
     try:
-        text = data.decode()
-        json.loads(text)
+        json.loads(data.decode())
     except json.JSONDecodeError as found:
-        seen = text[found.pos : found.pos + 20].split("\n")[0]
+        seen = found.doc[found.pos : found.pos + 20].split("\n")[0]
         near = f" at {seen!r}" if seen else " at the end"
         return f"{found.msg}, line {found.lineno} column {found.colno}{near}"
     except UnicodeDecodeError as found:
