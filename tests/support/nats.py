@@ -19,6 +19,7 @@ from dagnats_core.errors import Conflict
 from dagnats_core.server.binary import find_binary
 from dagnats_core.server.process import ServerProcess, clear_ports, free_port, read_ports
 from dagnats_core.server.settings import Durability, ServerSettings, render
+from tests.support.processes import wait_until
 
 START_S_MAX = 60
 STOP_S_MAX = 10
@@ -105,9 +106,15 @@ class NatsServer:
         self.start()
 
     def pause(self) -> None:
-        """Stop the process in its tracks (SIGSTOP): connections stay open, nothing is answered."""
+        """Stop the process in its tracks (SIGSTOP), all its threads: connections stay open, nothing is answered."""
         assert self._process is not None
         self._process.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        wait_until(
+            lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()),
+            timeout_s=STOP_S_MAX,
+            what="every thread of the server has stopped",
+        )
 
     def resume(self) -> None:
         assert self._process is not None
