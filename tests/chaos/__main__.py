@@ -19,6 +19,7 @@ from dagnats_core.bus.consume import OrderedReader
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.topology import Topology
 from dagnats_core.errors import DagNatsError
+from dagnats_core.telemetry.logs import LogFormat, LogLevel, configure_logs
 from tests.chaos.checker import Stored, Verdict, check, stored
 from tests.chaos.load import Load
 from tests.chaos.plants import PLANTS
@@ -34,7 +35,7 @@ async def chaos(directory: Path, seed: int, duration_s: float, plant: str) -> Ve
     world = World(directory, seed, plant)
     await world.start()
     try:
-        async with Client.connect(world.url, timeout=30) as client:
+        async with Client.connect(world.url, site="local", timeout=30) as client:
             await _registered(client)
             load = Load(client, seed)
             await asyncio.gather(load.run(duration_s), world.torment(duration_s))
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--plant", choices=["none", *PLANTS], default="none", help="leave a rule out")
     parser.add_argument("--keep", type=Path, help="keep data and logs in this directory")
     options = parser.parse_args()
+    configure_logs(LogFormat.CONSOLE, LogLevel.ERROR)
     with tempfile.TemporaryDirectory(prefix="dagnats-chaos-") as scratch:
         directory = options.keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
