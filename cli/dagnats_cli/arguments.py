@@ -151,7 +151,8 @@ def _hint(annotation: Any) -> _Hint:
         return _Hint(whole, whole, "")
     base, *metas = get_args(whole)
     described = [meta.description for meta in metas if getattr(meta, "description", None)]
-    return _Hint(whole, base, described[-1] if described else "")
+    description = described[-1] if described else ""
+    return _Hint(whole, base, description[:1].upper() + description[1:])
 
 
 def _described(field: msgspec.structs.FieldInfo, hint: _Hint) -> str:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
+NAMES_WIDTH_MAX = 26
+"""A longer name has its meaning on the next line."""
+
 
 class HelpPage:
     """A help formatter in cyclopts' sense."""
@@ -26,10 +29,13 @@ class HelpPage:
 
         if not panel.entries:
             return
-        width = max(len(_names(entry)) for entry in panel.entries) + 4
+        width = min(NAMES_WIDTH_MAX, max(len(_names(entry)) for entry in panel.entries)) + 4
         page = Text(f"\n{panel.title}", style="bold")
         for entry in panel.entries:
-            page.append(f"\n  {_names(entry):<{width - 2}}", style="not bold cyan")
+            names = _names(entry)
+            page.append(f"\n  {names:<{width - 2}}", style="not bold cyan")
+            if len(names) > width - 4:
+                page.append("\n" + " " * width)
             lines = textwrap.wrap(_meaning(entry), max(20, console.width - width)) or [""]
             page.append(f"\n{' ' * width}".join(lines), style="not bold")
         console.print(page, highlight=False)
@@ -40,8 +46,7 @@ def _names(entry: HelpEntry) -> str:
 
 
 def _meaning(entry: HelpEntry) -> str:
-    about = _text(entry.description)
-    parts = [about[:1].upper() + about[1:], f"[{' '.join(entry.choices)}]" if entry.choices else ""]
+    parts = [_text(entry.description), f"[{' '.join(entry.choices)}]" if entry.choices else ""]
     return " ".join(part for part in parts if part)
 
 

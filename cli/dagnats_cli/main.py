@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -31,6 +32,9 @@ def main() -> None:
 def run(tokens: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     as_json = "--json" in tokens
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character must not end the command
     try:
         app = build_app(tokens).meta
         code: int = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -66,7 +70,13 @@ def build_app(tokens: Sequence[str]) -> App:
         name="config", help="Settings of `serve`: what holds, and where it comes from", version_flags=[], sort_key=2
     )
     config.command("dagnats_cli.settings:show", name="show", help="Print each setting and where it comes from")
-    app.command("dagnats_cli.serve:serve", name="serve", help="Start everything on this machine", sort_key=0)
+    app.command(
+        "dagnats_cli.serve:serve",
+        name="serve",
+        help="Start everything on this machine",
+        sort_key=0,
+        help_epilogue=EPILOGUE,
+    )
     app.command("dagnats_cli.status:status", name="status", help="Show the site on one screen", sort_key=0)
     app.command(config)
     app.command(

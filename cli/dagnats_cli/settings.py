@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from enum import EnumType
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -50,13 +51,18 @@ def _parameter(field: Field, default: str | None) -> inspect.Parameter:
     about = Parameter(
         name=field.flag,
         help=f"{field.help} [env: {field.env}]{shown}",
-        metavar=None if switch else field.kind.name.upper(),
+        metavar=None if switch else _metavar(field),
         negative=(),
         show_default=False,
     )
     value: Any = bool if switch else str
     annotation = Annotated[value | None, about]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(field: Field) -> str:
+    choices = field.kind.parse
+    return "|".join(choices) if isinstance(choices, EnumType) else field.kind.name.upper()
 
 
 def run_alone(name: str, summary: str, program: Callable[..., int]) -> NoReturn:
