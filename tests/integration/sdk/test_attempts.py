@@ -12,6 +12,7 @@ import msgspec
 
 from dagnats import Context, Fail, Retry, Worker
 from dagnats_core import limits
+from dagnats_core.errors import TooLarge
 from dagnats_core.run import messages as m
 from tests.support.fake_site import FakeSite
 
@@ -94,6 +95,27 @@ async def test_the_context_tells_the_attempt(site: FakeSite) -> None:
     progress = site.progress[0]
     assert progress.pop("at") > 0
     assert progress == {"run_id": task.run_id, "step": "a", "attempt": 3, "data": {"done": 1}}
+
+
+async def test_a_thread_tells_progress_within_its_bound(site: FakeSite) -> None:
+    worker = new_worker(site)
+    refused: list[str] = []
+
+    @worker.task("tell")
+    def tell(ctx: Context) -> None:
+        ctx.progress([1, 2])
+        try:
+            ctx.progress("x" * limits.PROGRESS_BYTES_MAX)
+        except TooLarge as error:
+            refused.append(error.message)
+        ctx.log.info("told")
+
+    async with worker:
+        report = await site.outcome(await site.hand_out("tell"))
+        await site.until(lambda: bool(site.progress))
+    assert report.kind == "completed"
+    assert [each["data"] for each in site.progress] == [[1, 2]]
+    assert len(refused) == 1
 
 
 async def test_the_closed_set_of_outcomes(site: FakeSite) -> None:

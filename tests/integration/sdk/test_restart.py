@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dagnats import Client, Context, Worker, Workflow, testing
+import pytest
+
+from dagnats import Client, Context, Unavailable, Worker, Workflow, testing
 
 
 async def test_a_handler_outlives_the_system(tmp_path: Path) -> None:
@@ -41,3 +44,11 @@ async def test_a_handler_outlives_the_system(tmp_path: Path) -> None:
             await worker.stop()
     finally:
         await worker.stop()
+
+
+async def test_a_site_that_does_not_start_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unavailable, match=str(port)):
+            async with testing.site(nats_port=port):
+                raise AssertionError("it started on a port that is taken")

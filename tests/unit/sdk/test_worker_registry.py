@@ -65,6 +65,7 @@ async def test_a_missing_credentials_file_is_named() -> None:
 
 
 def test_every_public_name_can_be_imported() -> None:
+    assert set(dagnats.__all__) == set(dagnats._MODULES)
     for name in dagnats.__all__:
         assert getattr(dagnats, name) is not None
     with pytest.raises(AttributeError):
