@@ -49,6 +49,10 @@ class Runs:
         archived = await self.find_archived(run_id)
         return archived.final if archived is not None else None
 
+    async def find_listed(self, run_id: str) -> m.FinalRun | None:
+        """The run, if the index knows of it: no read at all for one that is new. Raises as `find_archived`."""
+        return await self.find(run_id) if await self._index.find_surely(run_id) is not None else None
+
     async def find_archived(self, run_id: str) -> Archived | None:
         """The record of a run that has left the log. Raises Unavailable while the index cannot be sure."""
         row = await self._index.find_surely(run_id)

@@ -135,9 +135,12 @@ class Starter:
         return ids.new_run_id(now_ms, self._random.getrandbits(80), self._partitions)
 
     async def _submit_once(self, run_id: str, start: m.Start) -> Started:
-        """`_submit` for an id that may have run, ended and left the log before."""
-        known = await self._runs.find_archived(run_id)
-        return _known(run_id, start, known.final) if known is not None else await self._submit(run_id, start)
+        """`_submit` for an id that may have been started before, and may have left the log since.
+
+        Asking the index first also spares the log: one refused start costs a whole batch another round.
+        """
+        known = await self._runs.find_listed(run_id)
+        return _known(run_id, start, known) if known is not None else await self._submit(run_id, start)
 
     async def _submit(self, run_id: str, start: m.Start) -> Started:
         """Publish `in.start`, or find the run of that id that the log holds; Conflict if that is another order's."""
