@@ -130,12 +130,17 @@ class Actor:
             size += request.size
         try:
             for message in self._taken_inputs:
-                apply_input(self.state, message.seq, message.kind, message.data, self._partition.plan_of)
+                self._apply(self.state, message)
             self._decide([Outcome(r.step, r.report, r.digest) for r in self._taken_requests if self._owns_step(r)])
         except DefinitionNeeded as needed:
             self._partition.spawn(self._fetch_definition(needed.start, self._generation))
         except Exception as cause:
             self.park_because(cause)
+
+    def _apply(self, state: RunState, message: LogMessage) -> None:
+        if message.kind == "in.start" and state.start is None and not self._partition.stored_since_taken(message.seq):
+            return  # the log held it when it was delivered and holds it no more: the run has ended and was cleaned
+        apply_input(state, message.seq, message.kind, message.data, self._partition.plan_of)
 
     def _owns_step(self, request: Request) -> bool:
         """An outcome counts only on the subject of its step's own task type: permissions stand on that."""

@@ -87,6 +87,10 @@ class Partition:
         """Inputs that were read and are not done."""
         return len(self._pending)
 
+    def stored_since_taken(self, seq: int) -> bool:
+        """Whether a message came after this engine's first stamp: then nobody else has decided on it."""
+        return seq > self._taken_at_seq
+
     def may_answer(self) -> bool:
         """Whether an answer that needed no write may be given: the lease surely still holds by our own clock."""
         return self._loop.time() < self.lease_until
@@ -95,6 +99,10 @@ class Partition:
         """Stamp, then read what is not done. Raises Lost if somebody else stamps, or `lose` is called, meanwhile."""
         subjects = self._parts.subjects
         mark = await self._parts.log.last(self.number, subjects.own(self.number))
+        if not self.may_answer():
+            # Whoever holds the lease now may have stamped before we read: a stamp on top of his would take the log
+            # from him while he still answers.
+            raise Lost(f"the lease of partition {self.number} ran out before it was taken")
         await self._write_stamp(mark.seq)
         self._taken_at_seq = self._stamp
         floor = await self._parts.log.last(self.number, subjects.floor(self.number))
@@ -194,8 +202,8 @@ class Partition:
         message = LogMessage(seq, parsed.kind, data)
         actor = self._actors.get(parsed.run_id)
         if actor is None:
-            # A start after our stamp is the first message of its run: nobody but us could have decided on it since.
-            new = parsed.kind == "in.start" and seq > self._taken_at_seq
+            # A start after our stamp is the first message of its run: there is nothing to fold.
+            new = parsed.kind == "in.start" and self.stored_since_taken(seq)
             actor = self._add(parsed.run_id, RunState(parsed.run_id) if new else None)
         actor.post_input(message)
 
