@@ -2,33 +2,43 @@
 
     key <endpoint>.<hash of request id> = {digest of the request, answer}      bucket `requests`, kept for a day
 
-The key is made before the work is done and gets the answer after it; work that was interrupted between is done again by
-whoever asks next, so it must be harmless to repeat. What fails leaves no key.
+The key is made before the work is done and gets the answer after it. Who finds it without an answer waits for that;
+work that was interrupted is done again, so it must be harmless to repeat. What fails leaves no key.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from dagnats_core.bus.errors import WrongSequence
-from dagnats_core.bus.kv import Bucket, Entry
-from dagnats_core.errors import Conflict, DagNatsError, Unavailable
+from dagnats_core.bus.kv import Bucket
+from dagnats_core.errors import Conflict, DagNatsError
 from dagnats_micro.endpoint import Endpoint, Rep, Req
 
-CLAIM_TRIES = 3
+OTHERS_S = 2.0
+"""How long to wait for the answer of whoever does the same work now, before it counts as interrupted."""
+LOOK_AGAIN_S = 0.02
 
 _encode = msgspec.json.Encoder().encode
+_NONE = Raw(b"null")
 
 
 class _Answer(msgspec.Struct):
     digest: str
-    answer: Raw = Raw(b"null")
+    answer: Raw = _NONE
+
+    @property
+    def given(self) -> bool:
+        return bytes(self.answer) != b"null"
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
 class FirstAnswers:
@@ -36,6 +46,7 @@ class FirstAnswers:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
+        self._loop = asyncio.get_running_loop()
 
     async def once(
         self, endpoint: Endpoint[Req, Rep], request: Req, request_id: str | None, work: Callable[[], Awaitable[Rep]]
@@ -45,39 +56,40 @@ class FirstAnswers:
             return await work()
         key = f"{endpoint.name}.{hashlib.sha256(request_id.encode()).hexdigest()[:32]}"
         digest = hashlib.sha256(_encode(request)).hexdigest()[:32]
-        entry = await self._claim(key, digest)
-        known = msgspec.json.decode(entry.value, type=_Answer)
+        revision, known = await self._claim(key, digest)
         if known.digest != digest:
             raise Conflict(f"request id {request_id!r} was used with another {endpoint.dotted} request")
-        if bytes(known.answer) != b"null":
-            return msgspec.json.decode(known.answer, type=endpoint.reply)
-        try:
-            reply = await work()
-        except BaseException:
-            with suppress(DagNatsError):
-                await self._bucket.delete(key, revision=entry.revision)
-            raise
-        return await self._remember(key, digest, entry.revision, reply, endpoint.reply)
+        if not known.given:
+            try:
+                reply = await work()
+            except BaseException:
+                with suppress(DagNatsError):
+                    await self._bucket.delete(key, revision=revision)
+                raise
+            known = await self._remember(key, _Answer(digest, Raw(_encode(reply))), revision)
+        return msgspec.json.decode(known.answer, type=endpoint.reply)
 
-    async def _claim(self, key: str, digest: str) -> Entry:
-        """The key as it stands; made if it was not there."""
-        for _ in range(CLAIM_TRIES):
+    async def _claim(self, key: str, digest: str) -> tuple[int, _Answer]:
+        """What stands under the key: an answer, another request, or a claim without an answer that is ours now."""
+        deadline = self._loop.time() + OTHERS_S
+        while True:
             entry = await self._bucket.get(key, fresh=True)
-            if entry is not None:
-                return entry
-            claim = _encode(_Answer(digest))
-            with suppress(WrongSequence):
-                return Entry(key, claim, await self._bucket.create(key, claim), 0)
-        raise Unavailable("the same request is being made by others: ask again")
+            if entry is None:
+                claim = _Answer(digest)
+                with suppress(WrongSequence):
+                    return await self._bucket.create(key, _encode(claim)), claim
+                continue
+            known = _decode(entry.value)
+            if known.given or known.digest != digest or self._loop.time() >= deadline:
+                return entry.revision, known
+            await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def _remember(self, key: str, digest: str, revision: int, reply: Any, reply_type: type[Rep]) -> Rep:
+    async def _remember(self, key: str, answer: _Answer, revision: int) -> _Answer:
         """Store the answer, unless somebody else was first: then theirs counts."""
         try:
-            await self._bucket.update(key, _encode(_Answer(digest, Raw(_encode(reply)))), revision)
+            await self._bucket.update(key, _encode(answer), revision)
         except WrongSequence:
             entry = await self._bucket.get(key, fresh=True)
-            known = msgspec.json.decode(entry.value, type=_Answer) if entry is not None else None
-            if known is not None and bytes(known.answer) != b"null":
-                return msgspec.json.decode(known.answer, type=reply_type)
-        answer: Rep = reply
+            known = _decode(entry.value) if entry is not None else answer
+            return known if known.given else answer
         return answer

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
 from dagnats_core import ids
 from dagnats_core.bus.connection import Connection
 from dagnats_core.bus.publish import Publisher
+from dagnats_core.bus.read import get_last
 from dagnats_core.bus.setup import SiteInfo, SiteSettings, ensure
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.bus.topology import Topology
@@ -72,6 +74,14 @@ class ApiSite:
     async def get(self, run_id: str) -> run.Run:
         return await self.client.call(RUN_GET, run.RunRequest(run_id=run_id))
 
+    async def start_of(self, run_id: str) -> m.Start:
+        """`in.start` as it stands in the log."""
+        partition = ids.partition_of(run_id)
+        stream = self.topology.run_stream(partition)
+        message = await get_last(self.connection, stream, self.subjects.start(partition, run_id))
+        assert message is not None, f"the log holds no start of {run_id}"
+        return m.decode_start(message.data)
+
     # -- as the engine
 
     async def write(self, subject: str, body: object) -> int:
@@ -100,6 +110,8 @@ class ApiSite:
     async def end(self, run_id: str, n: int = 9, *, ref: m.Ref | None = None, final: m.FinalRun | None = None) -> int:
         """`out.ended` with the final record, or with a reference to it."""
         final = final or final_of(await self.get(run_id))
+        start = await self.start_of(run_id)
+        final = msgspec.structs.replace(final, digest=start.digest, request_id=start.request_id)
         event = m.RunEnded(final.status, final.error, final.output_steps)  # type: ignore[arg-type]
         inline = final if ref is None else None
         body = m.Decision(v=1, n=n, after=10**9, at=final.ended_at, events=[event], final=inline, final_ref=ref)

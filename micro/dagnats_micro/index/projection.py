@@ -167,11 +167,12 @@ class Index(ServiceBase):
 
     def find(self, run_id: str) -> RunRow | None:
         """What the index knows of a run now; costs some 10 us."""
-        for rows in (self._feed.rows, self._writing):
-            row = rows.runs.get(run_id)
-            if row is not None:
-                return row
-        return query.find_run(self._store, run_id)
+        waiting = (self._feed.rows, self._writing)
+        row = next((rows.runs[run_id] for rows in waiting if run_id in rows.runs), None)
+        row = row or query.find_run(self._store, run_id)
+        if row is not None and row.archive_seq is None:
+            row.archive_seq = next((rows.archived[run_id] for rows in waiting if run_id in rows.archived), None)
+        return row
 
     async def find_surely(self, run_id: str) -> RunRow | None:
         """`find`, and None means that no run of that id has ended and left the log. Raises Unavailable while the index

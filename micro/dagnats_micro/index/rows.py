@@ -20,7 +20,7 @@ LIVE = "running"
 LIST_MESSAGE_CHARS_MAX = 300
 """An error's text is cut here in the rows of lists; the run itself has all of it."""
 COPIED_FROM = "Nats-Stream-Source"
-"""The server's header of a sourced message: stream, sequence, filter, transform, and the subject it came from."""
+"""The server's header of a sourced message: stream, sequence, filter, transform, origin subject, the source's hash."""
 
 
 class _Start(msgspec.Struct):
@@ -154,7 +154,7 @@ class Rows:
 def copy_of(headers: bytes, seq: int) -> Copy | None:
     """What a message of the archive is a copy of; None for something else (put there by hand)."""
     words = (find_header(headers, COPIED_FROM) or "").split(" ")
-    tokens = words[-1].split(".")
+    tokens = words[4].split(".") if len(words) > 4 else []
     return Copy(tokens[4], seq, int(words[1])) if len(tokens) == 7 and tokens[2] == "run" else None
 
 

@@ -113,7 +113,7 @@ def test_a_large_record_is_named_and_taken_when_it_has_been_fetched() -> None:
 
 
 def test_a_copy_says_where_it_came_from() -> None:
-    origin = f"dagnats-s-run-0 41 dagnats.s.run.*.*.out.ended dagnats.s.archive.1 {SUBJECTS.ended(P, RUN)}"
+    origin = f"dagnats-s-run-0 41 dagnats.s.run.*.*.out.ended dagnats.s.archive.1 {SUBJECTS.ended(P, RUN)} Si4nrKgv"
     headers = f"NATS/1.0\r\nNats-Stream-Source: {origin}\r\n\r\n".encode()
     assert copy_of(headers, 9) == Copy(RUN, 9, 41)
     assert copy_of(b"NATS/1.0\r\nOther: x\r\n\r\n", 9) is None
