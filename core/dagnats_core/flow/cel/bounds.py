@@ -9,8 +9,10 @@ from dagnats_core import limits
 from dagnats_core.errors import DagNatsError
 from dagnats_core.flow.model import Json
 
-CHARS_PER_UNIT = 64
+CHARS_PER_UNIT = 32
 """Characters of text that an operator reads or copies for one unit of the budget."""
+FAILURE_COST = 10
+"""An operand that fails, and is then absorbed, costs as much as ten nodes."""
 _TEXT_CHARS_MAX = 300
 
 

@@ -1,4 +1,4 @@
-"""Regular expressions of `matches`: RE2 by the CEL library, linear in time, bounded in what a pattern may cost. Pure."""
+"""Regular expressions of `matches`: RE2 by the CEL library, linear in time and bounded in what they cost. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dagnats_core.flow.model import Json
 
 _MATCHES = cel.NewEnv(variables={"text": cel.Type.STRING, "pattern": cel.Type.STRING}).compile("text.matches(pattern)")
 _PATTERN_PART = re.compile(r"\\[pP]|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
+_CALL_COST = 40
 _PROPERTY_WEIGHT = 5_000
 """A Unicode property (`\\pL`) becomes a program of thousands of instructions."""
 
@@ -33,8 +34,8 @@ class Pattern:
         """Whether the pattern matches any part of `text`."""
         if type(text) is not str:
             raise not_for("matches", text, self.pattern)
-        # RE2 takes at most a few nanoseconds for each character and instruction, and compiles on each call.
-        budget.spend(self._weight + len(text) * self._weight // 32)
+        # RE2 compiles on each call, and takes at most a few nanoseconds for each character and instruction.
+        budget.spend(_CALL_COST + self._weight + len(text) * self._weight // 32)
         value = _MATCHES.eval(data={"text": text, "pattern": self.pattern})
         if value.type() == cel.Type.ERROR:
             raise ExpressionFailed(f"not a regular expression of RE2: {self.pattern!r:.80}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dagnats_core.flow.cel import values
-from dagnats_core.flow.cel.bounds import Budget, ExpressionFailed, OverBudget
+from dagnats_core.flow.cel.bounds import FAILURE_COST, Budget, ExpressionFailed, OverBudget
 from dagnats_core.flow.cel.pattern import Pattern
 from dagnats_core.flow.cel.tree import (
     Call,
@@ -224,6 +224,7 @@ class _Builder:
                 except OverBudget:
                     raise
                 except ExpressionFailed as failure:
+                    budget.spend(FAILURE_COST)
                     frame[accumulator] = _Failure(failure.message)
                     if always:
                         break
@@ -280,6 +281,7 @@ def _logical(symbol: str, decisive: bool, left: Run, right: Run) -> Run:
         except OverBudget:
             raise
         except ExpressionFailed:
+            frame[BUDGET].spend(FAILURE_COST)
             if operand(right, frame) is decisive:
                 return decisive
             raise

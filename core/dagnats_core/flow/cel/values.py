@@ -131,12 +131,14 @@ def equal(budget: Budget, a: Json, b: Json) -> bool:
     kind = type(a)
     if kind is not type(b):
         return {kind, type(b)} == {int, float} and bool(a == b)
-    if kind is list:
-        budget.spend(min(len(a), len(b)))
-        return len(a) == len(b) and all(equal(budget, x, y) for x, y in zip(a, b, strict=True))
-    if kind is dict:
-        budget.spend(min(len(a), len(b)))
-        return len(a) == len(b) and all(key in b and equal(budget, a[key], b[key]) for key in a)
+    if kind is list or kind is dict:
+        if len(a) != len(b):
+            return False
+        budget.spend(2 * len(a) + 3)
+        for key in range(len(a)) if kind is list else a:
+            if (kind is dict and key not in b) or not equal(budget, a[key], b[key]):
+                return False
+        return True
     if kind is str:
         budget.spend(min(len(a), len(b)) // CHARS_PER_UNIT)
     return bool(a == b)
@@ -194,7 +196,7 @@ def contains_element(budget: Budget, element: Json, container: Json) -> bool:
     if type(container) is list:
         budget.spend(len(container))
         return any(equal(budget, element, item) for item in container)
-    if type(container) is dict:
+    if type(container) is dict and type(element) in (str, bool, int, float):
         return type(element) is str and element in container
     raise not_for("in", element, container)
 
@@ -231,8 +233,8 @@ _NUMBER_CHARS_MAX = 400
 
 
 def to_int(budget: Budget, a: Json) -> int:
-    if type(a) is int:
-        return _int64(a)
+    if type(a) is int or type(a) is bool:
+        return _int64(int(a))
     if type(a) is float and math.isfinite(a):
         return _int64(int(a))
     if type(a) is str and _INT.fullmatch(a):
