@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import secrets
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -73,8 +74,9 @@ def _problem_response(request: Request[Any, Any, Any], error: Exception) -> Resp
     elif isinstance(error, DagNatsError):
         told = error
     else:
-        log.error("http.internal", method=request.method, path=request.url.path, exc_info=error)
-        told = hidden()
+        incident = secrets.token_hex(6)
+        log.error("http.internal", incident=incident, method=request.method, path=request.url.path, exc_info=error)
+        told = hidden(incident)
     rendered = render(told)
     return Response(rendered.body, status_code=rendered.status, headers={**rendered.headers, **headers})
 

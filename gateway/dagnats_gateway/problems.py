@@ -60,6 +60,6 @@ def of_status(status: int, message: str) -> DagNatsError:
     return DagNatsError(message or ERROR_CLASSES[code].title, code=code)
 
 
-def hidden() -> DagNatsError:
-    """What a caller learns of a mistake of ours: nothing that stands in our code."""
-    return DagNatsError("The gateway met an unexpected error; its log has the details", code="internal")
+def hidden(incident: str) -> DagNatsError:
+    """What a caller learns of a mistake of ours: where in the log it stands."""
+    return DagNatsError(f"the gateway made a mistake; its log has the details under incident {incident}")

@@ -102,3 +102,9 @@ def test_examples_fit_their_schemas() -> None:
     assert examples
     for each in examples:
         jsonschema_rs.validator_for({**each["schema"], "components": OPENAPI["components"]}).validate(each["example"])
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_the_documentation_lists_every_row(endpoint: Endpoint[Any, Any]) -> None:
+    page = (COMMITTED.parents[1] / "docs" / "rest.md").read_text()
+    assert f"| `{endpoint.http.method} {endpoint.http.path}` | {endpoint.dotted} | {endpoint.summary} |" in page

@@ -47,4 +47,4 @@ def test_a_status_means_a_code(status: int, code: str) -> None:
 
 
 def test_what_we_did_wrong_is_hidden() -> None:
-    assert hidden().code == "internal"
+    assert (hidden("x1").code, hidden("x1").message[-2:]) == ("internal", "x1")
