@@ -21,7 +21,7 @@ from dagnats_core.bus.subjects import task_token
 from dagnats_core.errors import NotFound
 from dagnats_core.flow.plan import StepPlan
 from dagnats_core.run import messages as m
-from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, minter, park
+from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, park
 from dagnats_core.run.fold import LogMessage, apply_input
 from dagnats_core.run.state import RunState
 
@@ -150,8 +150,7 @@ class Actor:
 
     def _decide(self, outcomes: list[Outcome]) -> None:
         assert self.state is not None
-        mint = minter(self._partition.entropy())
-        decided = decide(self.state, self._partition.now_ms(), mint, outcomes, self._loaded)
+        decided = decide(self.state, self._partition.now_ms(), self._partition.mint, outcomes, self._loaded)
         self._notices += decided.notices
         if decided.messages:
             self._commit(decided)

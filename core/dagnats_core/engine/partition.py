@@ -28,7 +28,7 @@ from dagnats_core.engine.reader import fold_run
 from dagnats_core.errors import DagNatsError, NotFound, TooLarge
 from dagnats_core.flow.plan import Plan, StepPlan
 from dagnats_core.run import messages as m
-from dagnats_core.run.decide import OutMessage
+from dagnats_core.run.decide import OutMessage, minter
 from dagnats_core.run.fold import LogMessage
 from dagnats_core.run.state import RunState
 
@@ -55,6 +55,7 @@ class Partition:
     def __init__(self, number: int, parts: Parts, committer: Committer, on_lost: Callable[[Partition], None]) -> None:
         self.number = number
         self.lease_until = 0.0
+        self.mint = minter(parts.entropy(32))
         self._parts = parts
         self._committer = committer
         self._on_lost = on_lost
@@ -250,9 +251,6 @@ class Partition:
 
     def now_ms(self) -> int:
         return self._parts.now_ms()
-
-    def entropy(self) -> bytes:
-        return self._parts.entropy(16)
 
     def plan_of(self, start: m.Start) -> Plan:
         plan = self._parts.definitions.cached(start.hash)

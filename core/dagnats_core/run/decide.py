@@ -53,15 +53,15 @@ class Outcome(NamedTuple):
     digest: str
 
 
-Mint = Callable[[str, int], str]
-"""Makes the nonce of an attempt from step id and attempt."""
+Mint = Callable[[str, str, int], str]
+"""Makes the nonce of an attempt from run id, step id and attempt."""
 
 
-def minter(entropy: bytes) -> Mint:
-    """Nonces that nobody guesses without `entropy` (16 random bytes for each decision)."""
+def minter(secret: bytes) -> Mint:
+    """Nonces that nobody guesses without `secret` (32 random bytes for each owner of a partition)."""
 
-    def mint(step: str, attempt: int) -> str:
-        return hashlib.blake2b(f"{step}\x00{attempt}".encode(), key=entropy, digest_size=12).hexdigest()
+    def mint(run_id: str, step: str, attempt: int) -> str:
+        return hashlib.blake2b(f"{run_id}.{step}.{attempt}".encode(), key=secret, digest_size=12).hexdigest()
 
     return mint
 
@@ -323,7 +323,7 @@ def _task(d: _Decision, plan: StepPlan, attempt: int) -> m.Task:
         step=plan.id,
         task=plan.task,
         attempt=attempt,
-        nonce=d.mint(plan.id, attempt),
+        nonce=d.mint(state.run_id, plan.id, attempt),
         workflow=state.start.workflow,
         at=d.now,
         input=inline,
