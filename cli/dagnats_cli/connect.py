@@ -93,7 +93,6 @@ class Session:
 
     def __init__(self, client: MicroClient, deadline_s: float | None) -> None:
         self.client = client
-        self.site = client.site
         self._deadline_s = deadline_s
 
     def remaining_s(self) -> float | None:

@@ -9,28 +9,11 @@ import sys
 
 import msgspec
 
-from dagnats_core.errors import ERROR_CLASSES, EXIT_FORCED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, DagNatsError
+from dagnats_core.errors import ERROR_CLASSES, EXIT_USAGE, DagNatsError
 
-EXIT_RUN_FAILED = ERROR_CLASSES["run_failed"].exit_code
-EXIT_TIMEOUT = ERROR_CLASSES["timeout"].exit_code
 EXIT_UNREACHABLE = ERROR_CLASSES["unavailable"].exit_code
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-
-MEANINGS: dict[int, str] = {
-    EXIT_OK: "it worked; a watched run completed",
-    EXIT_UNEXPECTED: "unexpected failure, here or on the server",
-    EXIT_USAGE: "the command line was not understood",
-    3: "not found",
-    4: "invalid: a definition, an input, a value",
-    5: "conflict with what is stored",
-    EXIT_UNREACHABLE: "unreachable, busy, or the store is full",
-    EXIT_RUN_FAILED: "the run failed or was cancelled",
-    EXIT_TIMEOUT: "it took longer than --timeout",
-    9: "credentials are missing, wrong, or may not do that",
-    EXIT_FORCED: "`serve` was stopped by force: a part did not stop in time",
-    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
-}
 
 EPILOGUE = """\
 Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 invalid, 5 conflict,

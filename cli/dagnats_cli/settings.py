@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from enum import EnumType
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -62,7 +62,9 @@ def _parameter(field: Field, default: str | None) -> inspect.Parameter:
 
 def _metavar(field: Field) -> str:
     choices = field.kind.parse
-    return "|".join(choices) if isinstance(choices, EnumType) else field.kind.name.upper()
+    if isinstance(choices, type) and issubclass(choices, StrEnum):
+        return "|".join(choice.value for choice in choices)
+    return field.kind.name.upper()
 
 
 def run_alone(name: str, summary: str, program: Callable[..., int]) -> NoReturn:

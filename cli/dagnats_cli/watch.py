@@ -17,7 +17,6 @@ from dagnats_cli import render
 from dagnats_cli.arguments import RUN_ID_HELP
 from dagnats_cli.commands import LAST_HELP, OUTPUT_HELP, check_subject
 from dagnats_cli.connect import Session, open_session
-from dagnats_cli.exits import EXIT_RUN_FAILED, lines_of
 from dagnats_cli.live import JsonLines, Lines, LiveTable, Silent, View
 from dagnats_cli.options import Options
 from dagnats_cli.progress import Progress
@@ -57,7 +56,7 @@ async def watch_command(
 async def follow(
     session: Session, run_id: str, options: Options, *, watch: bool, output: bool, started: Reply | None = None
 ) -> int:
-    """Wait until a run has ended, show it if `watch`, print its output if `output`; the exit code that it means."""
+    """Wait until a run has ended, show it if `watch`, print its output if `output`. Raises the run's failure."""
     view = _view(options, watch=watch, output=output)
     if isinstance(view, JsonLines) and started is not None:
         print(render.json_line(started), flush=True)
@@ -71,30 +70,27 @@ async def follow(
             raise DagNatsError(f"{error.message}; the run goes on: {run_id}", code="timeout") from error
         raise
     if final.status != "completed":
-        if not isinstance(view, JsonLines):
-            print("\n".join(lines_of(failure_of(final))), file=sys.stderr)
-        return EXIT_RUN_FAILED
-    if output:
+        raise failure_of(final)
+    if output and not isinstance(view, JsonLines):
         await print_output(session, run_id)
     elif isinstance(view, LiveTable):
         view.show_output(final)
     return EXIT_OK
 
 
-def failure_of(final: run.Run) -> DagNatsError:
+def failure_of(ended: run.Run | run.Output) -> DagNatsError:
     """The error that a run which did not complete is."""
-    why = f": {render.error_text(final.error)}" if final.error is not None else ""
-    return DagNatsError(f"run {final.run_id} {final.status}{why}", code="run_failed")
+    why = f": {render.error_text(ended.error)}" if ended.error is not None else ""
+    return DagNatsError(f"run {ended.run_id} {ended.status}{why}", code="run_failed")
 
 
 async def show_output(session: Session, request: run.OutputRequest, reply: run.Output) -> int:
-    """Print the output that a reply announces; the exit code. Raises Conflict while there is none yet."""
+    """Print the output that a reply holds or announces. Raises the run's failure, Conflict while there is none yet."""
     if reply.status == "completed" or (request.step is not None and (reply.chunk or reply.output is not None)):
         await print_output(session, request.run_id, request.step)
         return EXIT_OK
     if reply.status in ("failed", "cancelled"):
-        why = f": {render.error_text(reply.error)}" if reply.error is not None else ""
-        raise DagNatsError(f"run {reply.run_id} {reply.status}{why}", code="run_failed")
+        raise failure_of(reply)
     raise Conflict(f"run {reply.run_id} is {reply.status}: there is no output yet")
 
 

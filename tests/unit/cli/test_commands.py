@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +12,8 @@ import pytest
 
 from dagnats_cli import arguments, main
 from dagnats_cli.commands import command_of
-from dagnats_core.errors import Invalid
+from dagnats_cli.exits import EPILOGUE
+from dagnats_core.errors import ERROR_CLASSES, Invalid
 from dagnats_micro.endpoint import Endpoint
 from dagnats_micro.schemas import run, wf
 from dagnats_micro.table import ENDPOINTS, RUN_LIST, RUN_RETRY, RUN_START_MANY, WF_START
@@ -123,3 +126,10 @@ def test_a_new_endpoint_needs_nothing_here() -> None:
     made = command_of(RUN_LIST._replace(noun="new", request=Strange, cli=RUN_RETRY.cli))
     names = list(made.__signature__.parameters)  # type: ignore[attr-defined]
     assert names == ["run_id", "colour", "ratio", "last", "options"]
+
+
+def test_the_page_and_the_first_help_page_list_every_exit_code() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    for code in {row.exit_code for row in ERROR_CLASSES.values()} | {0, 2, 70, 130}:
+        assert f"\n| {code} |" in page
+        assert re.search(rf"\b{code} ", EPILOGUE)
