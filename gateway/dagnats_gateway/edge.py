@@ -85,7 +85,8 @@ class _Exchange:
         self.scope = scope
         self._head = scope["method"] == "HEAD"
         if self._head:
-            self.scope = {**scope, "method": "GET"}
+            self.scope = scope.copy()
+            self.scope["method"] = "GET"
         self._receive = receive
         self._send = send
         self._unread = declared_bytes(self.headers) != 0

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from dagnats_core.bus.connection import ConnectOptions, connect
+from dagnats_micro.schemas import run
 from dagnats_micro.schemas.common import Count
 from tests.integration.gateway.samples import RUN_ID, event, events
 from tests.support.fake_api import FakeApi
@@ -30,12 +31,18 @@ async def start(*arguments: str, cwd: Path, environ: dict[str, str] | None = Non
     )
 
 
+async def one_event(request: run.EventsRequest) -> run.EventList:
+    if request.wait_ms:
+        await asyncio.Event().wait()
+    return events(event(1), after=1)
+
+
 async def test_it_serves_until_a_signal(shared_nats: NatsServer, tmp_path: Path) -> None:
     site = f"g{secrets.token_hex(6)}"
     connection = await connect(ConnectOptions(urls=(shared_nats.url,)))
     api = FakeApi(connection, site)
     api.answers["run-count"] = lambda _: Count(count=2)
-    api.answers["run-events"] = lambda request: events(event(1), after=1) if not request.wait_ms else asyncio.sleep(60)
+    api.answers["run-events"] = one_event
     await api.start()
     flags = ("--http-addr", "127.0.0.1:0", "--log-format", "json", "--nats-url", shared_nats.url)
     process = await start(*flags, cwd=tmp_path, environ={"DAGNATS_SITE": site})
