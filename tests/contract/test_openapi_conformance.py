@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -58,3 +59,23 @@ def test_a_body_of_100_mib_is_answered(system: str) -> None:
     body = b'{"workflow":"greet","input":"' + b"x" * (100 * 1024**2) + b'"}'
     response = httpx.post(f"{system}/runs", content=body, headers={"content-type": "application/json"}, timeout=60)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def test_a_stream_of_events_ends_with_its_run(system: str) -> None:
+    run = httpx.post(f"{system}/runs", json={"workflow": "greet"}).headers["location"]
+    types: list[str] = []
+    headers = {"accept": "text/event-stream"}
+    with httpx.stream("GET", f"{system}{run}/events", headers=headers, timeout=30) as response:
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                assert value == "end"
+            elif name == "data" and "type" in (event := msgspec.json.decode(value)):
+                types.append(event["type"])
+                if event["type"] == "step_queued":
+                    assert httpx.post(f"{system}{run}/cancel").status_code == 200
+            elif name == "data":
+                assert event["status"] == "cancelled"
+    assert types[0] == "run_created"
+    assert types[-1] == "run_ended"
+    assert httpx.get(f"{system}{run}").json()["status"] == "cancelled"
