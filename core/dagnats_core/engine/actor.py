@@ -55,6 +55,7 @@ class Actor:
     """A run of an owned partition. `state` is None until the log was folded."""
 
     __slots__ = (
+        "_folded_seq",
         "_generation",
         "_inputs",
         "_loaded",
@@ -81,6 +82,7 @@ class Actor:
         self._loaded: dict[str, Raw] = {}
         self._notices: list[StepPlan] = []
         self._generation = 0
+        self._folded_seq = 0
         self._wrote = False
 
     @property
@@ -138,8 +140,8 @@ class Actor:
             self.park_because(cause)
 
     def _apply(self, state: RunState, message: LogMessage) -> None:
-        if message.kind == "in.start" and state.start is None and not self._partition.stored_since_taken(message.seq):
-            return  # the log held it when it was delivered and holds it no more: the run has ended and was cleaned
+        if message.kind == "in.start" and state.start is None and message.seq <= self._folded_seq:
+            return  # the log held it when it was delivered and not when it was read: the run has ended and was cleaned
         apply_input(state, message.seq, message.kind, message.data, self._partition.plan_of)
 
     def _owns_step(self, request: Request) -> bool:
@@ -248,6 +250,7 @@ class Actor:
 
     async def _load(self, generation: int, cause: Exception | None = None) -> None:
         """Fold the log, then take in what waits; or park the run because of `cause`, or because it cannot be folded."""
+        self._folded_seq = self._inputs[-1].seq if self._inputs else 0
         state, broken = await self._partition.load_run(self.run_id)
         if generation != self._generation:
             return

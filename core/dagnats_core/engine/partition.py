@@ -88,10 +88,6 @@ class Partition:
         """Inputs that were read and are not done."""
         return len(self._pending)
 
-    def stored_since_taken(self, seq: int) -> bool:
-        """Whether a message came after this engine's first stamp: then nobody else has decided on it."""
-        return seq > self._taken_at_seq
-
     def may_answer(self) -> bool:
         """Whether an answer that needed no write may be given: the lease surely still holds by our own clock."""
         return self._loop.time() < self.lease_until
@@ -203,8 +199,8 @@ class Partition:
         message = LogMessage(seq, parsed.kind, data)
         actor = self._actors.get(parsed.run_id)
         if actor is None:
-            # A start after our stamp is the first message of its run: there is nothing to fold.
-            new = parsed.kind == "in.start" and self.stored_since_taken(seq)
+            # A start after our stamp is the first message of its run: nobody but us could have decided on it since.
+            new = parsed.kind == "in.start" and seq > self._taken_at_seq
             actor = self._add(parsed.run_id, RunState(parsed.run_id) if new else None)
         actor.post_input(message)
 
