@@ -140,6 +140,7 @@ class OrderedReader(Healing):
             self.last_seq = end
         elif end < before:
             self.last_seq = end
+            self.went_back = True
             if self._on_gap is not None:
                 self._on_gap(f"{self._stream} lost messages: it ended at {before} and now ends at {end}")
 

@@ -1,14 +1,14 @@
 """What the index reads: run-level messages of the log, and whose each archived copy is. Fills `Rows`, writes nothing.
 
 The archive is first read with bodies (a process that was away, or starts without a file, needs them), then by headers
-alone: what ended while this process watched is known already.
+alone: what ended while this process watched is known already. When memory is full messages are let go, and read again
+when there is room.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 
@@ -20,7 +20,7 @@ from dagnats_core.bus.topology import Topology
 from dagnats_micro.index.rows import Rows, copy_of
 
 ROWS_MAX = 100_000
-"""Rows in memory above which messages are let go, to be read again when the file has caught up."""
+"""Rows in memory above which messages are let go."""
 
 log = structlog.get_logger("dagnats.index")
 
@@ -40,10 +40,14 @@ class Feed:
     ) -> None:
         self._connection = connection
         self._topology = topology
+        self._subjects = Subjects(topology.site)
         self._on_end = on_end
         self._readers: dict[str, OrderedReader] = {}
         self._following: asyncio.Task[None] | None = None
-        self._overflowing = False
+        self._bodies_wanted = True
+        self._gaps = 0
+        self._let_go: set[str] = set()
+        self._resumed = asyncio.Event()
         self.rows = Rows(positions)
         self.filled = asyncio.Event()
         """Set when `rows` holds something."""
@@ -54,9 +58,14 @@ class Feed:
         self.lost = asyncio.Event()
         """Set when the log lost messages that were read: the rows are to be made anew."""
 
+    @property
+    def full(self) -> bool:
+        """Messages are being let go: `rows` must be taken, and `resume` called."""
+        return bool(self._let_go)
+
     async def start(self) -> None:
         for stream in self._topology.run_streams:
-            await self._read_log(stream)
+            await self._open(stream)
         self._following = asyncio.create_task(self._follow_archive(), name="index-archive")
 
     async def stop(self) -> None:
@@ -74,76 +83,84 @@ class Feed:
         return taken
 
     async def catch_up(self) -> None:
-        """Return when all that was stored before this call stands in `rows`, or did before a `take`."""
+        """Return when all that was stored before this call stands in `rows`, stood there before a `take`, or was let
+        go."""
         await self.complete.wait()
-        self.sure = True
+        gaps = self._gaps
         for reader in list(self._readers.values()):
             await reader.catch_up()
+        self.sure = gaps == self._gaps
 
     async def resume(self) -> None:
-        """After an overflow, once there is room: read again what was let go."""
-        if not self._overflowing:
-            return
-        self._overflowing = False
-        for stream in self._topology.run_streams:
-            await self._readers.pop(stream).stop()
-            await self._read_log(stream)
-        if self.complete.is_set():
-            await self._readers.pop(self._topology.archive_stream).stop()
-            await self._read_archive(headers_only=True)
-
-    async def _read_log(self, stream: str) -> None:
-        subjects = Subjects(self._topology.site)
-        filters = [subjects.all_starts(), subjects.all_ended(), subjects.all_parked()]
-        await self._open(stream, filters, partial(self._on_message, stream), headers_only=False)
+        """Read again what was let go."""
+        for stream in list(self._let_go):
+            await self._readers[stream].stop()
+            self._let_go.discard(stream)
+            try:
+                await self._open(stream)
+            except BaseException:
+                self._let_go.add(stream)
+                raise
+        self._resumed.set()
 
     async def _follow_archive(self) -> None:
-        for reader in list(self._readers.values()):
-            await reader.caught_up.wait()
-        reader = await self._read_archive(headers_only=False)
-        await reader.caught_up.wait()
-        await reader.stop()
-        await self._read_archive(headers_only=True)
-        self.sure = True
+        for stream in self._topology.run_streams:
+            await self._read_to_its_end(stream)
+        archive = self._topology.archive_stream
+        await self._open(archive)
+        await self._read_to_its_end(archive)
+        self._bodies_wanted = False
+        await self._open(archive)
+        self.sure = self._gaps == 0
         self.complete.set()
 
-    async def _read_archive(self, *, headers_only: bool) -> OrderedReader:
-        on_copy = self._on_copy if headers_only else self._on_copy_with_body
-        stream = self._topology.archive_stream
-        return await self._open(stream, [f"{Subjects(self._topology.site).prefix}.archive.>"], on_copy, headers_only)
-
-    async def _open(
-        self, stream: str, filters: list[str], take: Callable[[FastMessage, int], None], headers_only: bool
-    ) -> OrderedReader:
-        def on_message(message: FastMessage, seq: int, _: int) -> None:
-            if self._overflowing or len(self.rows) >= ROWS_MAX:
-                self._overflowing = True
+    async def _read_to_its_end(self, stream: str) -> None:
+        while True:
+            await self._readers[stream].caught_up.wait()
+            if stream not in self._let_go:
                 return
-            take(message, seq)
+            self._resumed.clear()
+            await self._resumed.wait()
+
+    async def _open(self, stream: str) -> None:
+        """Read `stream` behind its position, by a new reader."""
+        if stream in self._readers:
+            await self._readers[stream].stop()
+        take, filters, headers_only = self._on_log_message, self._log_filters(), False
+        if stream == self._topology.archive_stream:
+            take = self._on_copy_with_body if self._bodies_wanted else self._on_copy
+            filters, headers_only = [f"{self._subjects.prefix}.archive.>"], not self._bodies_wanted
+
+        def on_message(message: FastMessage, seq: int, _: int) -> None:
+            if stream in self._let_go or len(self.rows) >= ROWS_MAX:
+                self._let_go.add(stream)
+                self._on_gap()
+                return
+            take(stream, message, seq)
             if not self.filled.is_set():
                 self.filled.set()
 
-        def on_gap(reason: str) -> None:
-            self.sure = False
+        def on_gap(_: str) -> None:
+            self._on_gap()
             # An archive that lost copies gets them again: they come once more, with the sequences that they have now.
             if reader.went_back and stream in self._topology.run_streams:
                 self.lost.set()
 
         start = self.rows.positions.get(stream, 0) + 1
         reader = OrderedReader(
-            self._connection,
-            stream,
-            filters,
-            on_message,
-            start=start,
-            on_gap=on_gap,
-            headers_only=headers_only,
+            self._connection, stream, filters, on_message, start=start, on_gap=on_gap, headers_only=headers_only
         )
         await reader.start()
         self._readers[stream] = reader
-        return reader
 
-    def _on_message(self, stream: str, message: FastMessage, seq: int) -> None:
+    def _on_gap(self) -> None:
+        self._gaps += 1
+        self.sure = False
+
+    def _log_filters(self) -> list[str]:
+        return [self._subjects.all_starts(), self._subjects.all_ended(), self._subjects.all_parked()]
+
+    def _on_log_message(self, stream: str, message: FastMessage, seq: int) -> None:
         try:
             ended = self.rows.take_message(stream, message.subject, seq, message.data)
         except ValueError:
@@ -152,16 +169,16 @@ class Feed:
         if ended is not None:
             self._on_end(ended, message.data)
 
-    def _on_copy(self, message: FastMessage, seq: int) -> None:
+    def _on_copy(self, stream: str, message: FastMessage, seq: int) -> None:
         copy = copy_of(message.headers, seq)
         if copy is not None:
-            self.rows.take_copy(self._topology.archive_stream, copy)
+            self.rows.take_copy(stream, copy)
 
-    def _on_copy_with_body(self, message: FastMessage, seq: int) -> None:
+    def _on_copy_with_body(self, stream: str, message: FastMessage, seq: int) -> None:
+        self.rows.positions[stream] = seq
         copy = copy_of(message.headers, seq)
         if copy is None:
             return
-        self.rows.positions[self._topology.archive_stream] = seq
         try:
             self.rows.take_end(copy.run_id, message.data, seq)
         except ValueError:

@@ -89,13 +89,16 @@ class Index(ServiceBase):
     async def _start(self) -> None:
         directory = self._directory or Path(self._exit.enter_context(TemporaryDirectory(prefix="dagnats-index-")))
         directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "index.sqlite"
         self._writer = ThreadPoolExecutor(1, "dagnats-index-write")
         self._exit.callback(self._writer.shutdown)
         self._reader = ThreadPoolExecutor(2, "dagnats-index-read")
         self._exit.callback(self._reader.shutdown)
-        await self._open()
-        self._exit.callback(lambda: self._store.close())
+
+        def store(identity: str, usable: Callable[[dict[str, int]], bool]) -> None:
+            self._store = IndexStore(directory / "index.sqlite", identity, usable)
+            self._exit.callback(self._store.close)
+
+        await self._open(store)
         self._exit.push_async_callback(lambda: self._feed.stop())
         tasks = [asyncio.create_task(work()) for work in (self._flush_forever, self._retain_forever, self._mend)]
         self._exit.push_async_callback(_end, tasks)
@@ -103,26 +106,26 @@ class Index(ServiceBase):
     async def _stop(self) -> None:
         await self._exit.aclose()
 
-    async def _open(self) -> None:
-        """Open the file, or make it anew if it does not fit what the streams hold; begin to read behind it."""
+    async def _open(self, store: Callable[[str, Callable[[dict[str, int]], bool]], None]) -> None:
+        """Have the file opened or made anew by `store`; begin to read behind it."""
         archive = self._topology.archive_stream
         streams = [*self._topology.run_streams, archive]
         infos = {stream: await self._stream_info(stream) for stream in streams}
         identity = " ".join([self._site_id, *(f"{name}@{info.created}" for name, info in infos.items())])
 
         def usable(positions: dict[str, int]) -> bool:
+            """Whether the streams still hold what is behind these positions."""
             behind_the_end = all(positions.get(name, 0) <= infos[name].state.last_seq for name in streams[:-1])
             return behind_the_end and positions.get(archive, 0) + 1 >= infos[archive].state.first_seq
 
-        self._store = await self._in_writer(lambda: IndexStore(self._path, identity, usable))
-        positions = await self._in_writer(self._store.positions)
+        await self._in_writer(lambda: store(identity, usable))
+        positions = await self._in_writer(lambda: self._store.positions())
         positions[archive] = min(positions.get(archive, 0), infos[archive].state.last_seq)
         self._feed = Feed(self._connection, self._topology, positions, self._on_end)
         try:
             await self._feed.start()
         except BaseException:
             await self._feed.stop()
-            self._store.close()
             raise
 
     async def _stream_info(self, stream: str) -> _StreamInfo:
@@ -141,9 +144,7 @@ class Index(ServiceBase):
             log.warning("the run log lost messages: the index is built anew")
             async with self._turn:
                 await self._feed.stop()
-                self._store.close()
-                self._path.unlink(missing_ok=True)
-                await _persist(self._open)
+                await _persist(lambda: self._open(lambda identity, _: self._store.reset(identity)))
 
     # -- questions
 
@@ -218,8 +219,12 @@ class Index(ServiceBase):
         began = time.monotonic()
         if len(self._feed.rows) > FLUSH_AT_ONCE_ROWS:
             await asyncio.sleep(self._flushed_at + FLUSH_PAUSE_S - began)
-        await self._feed.catch_up()
-        await self._flush()
+        while True:
+            await self._feed.catch_up()
+            let_go = self._feed.full
+            await self._flush()
+            if not let_go:
+                break
         self._current_at = began
 
     # -- writing
@@ -229,8 +234,6 @@ class Index(ServiceBase):
             await self._feed.filled.wait()
             await asyncio.sleep(FLUSH_S if len(self._feed.rows) < FLUSH_ROWS else 0)
             await self._flush()
-            with suppress(DagNatsError):
-                await self._feed.resume()
 
     async def _flush(self) -> None:
         async with self._turn:
@@ -240,6 +243,7 @@ class Index(ServiceBase):
             await _persist(lambda: self._settle(self._writing))
             self._writing = Rows({})
             self._flushed_at = time.monotonic()
+            await _persist(self._feed.resume)
 
     async def _settle(self, rows: Rows) -> None:
         """Write `rows`, after reading what they only name: archived ends not seen before, and large final records."""
@@ -284,8 +288,8 @@ async def _persist(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await work()
             return
-        except (sqlite3.Error, OSError, DagNatsError):
-            log.exception("the index cannot be written now")
+        except (sqlite3.Error, OSError, DagNatsError) as error:
+            log.warning("the index cannot go on now", error=str(error))
             await asyncio.sleep(RETRY_S)
 
 

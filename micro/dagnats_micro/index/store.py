@@ -156,6 +156,10 @@ class Batch(NamedTuple):
 _encode = msgspec.json.Encoder().encode
 
 
+def _identity(identity: str) -> str:
+    return f"{SCHEMA_VERSION} {identity}"
+
+
 def _json(rows: Sequence[object]) -> tuple[str]:
     return (_encode(rows).decode(),)
 
@@ -169,30 +173,38 @@ class IndexStore:
         self._path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        wanted = f"{SCHEMA_VERSION} {identity}"
         try:
-            known = self._open() and self._identity() == wanted and usable(self.positions())
+            self._open()
+            known = self._identity() == _identity(identity) and usable(self.positions())
         except sqlite3.DatabaseError:
-            known = False
-        if not known:
             self.close()
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._open()
-            self._writer.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            self._writer.execute("INSERT INTO meta VALUES('identity', ?)", (wanted,))
+            known = False
+        if not known:
+            self.reset(identity)
 
-    def _open(self) -> bool:
-        """Connect the writer; whether the file has tables."""
+    def _open(self) -> None:
         self._writer = self._connect(WRITER_CACHE_KIB)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = NORMAL")
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        return self._writer.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None
 
     def _identity(self) -> str | None:
+        if not self._tables():
+            return None
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'identity'").fetchone()
         return row[0] if row else None
+
+    def _tables(self) -> list[str]:
+        return [name for (name,) in self._writer.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+    def reset(self, identity: str) -> None:
+        """Forget everything, all at once for whoever reads meanwhile."""
+        drops = "".join(f"DROP TABLE {name};" for name in self._tables())
+        self._writer.executescript(f"BEGIN IMMEDIATE; {drops} {_SCHEMA} COMMIT;")
+        self._writer.execute("INSERT INTO meta VALUES('identity', ?)", (_identity(identity),))
 
     def _connect(self, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
