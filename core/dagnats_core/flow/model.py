@@ -16,7 +16,7 @@ Strategy = Literal["fixed", "linear", "exponential"]
 Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a failed attempt is followed by another. `max_attempts` counts executions: 3 = the first and two more.
 
     `jitter` (0 to 1) is the part of each delay that is drawn by lot: 0.2 = between 80 % and 100 % of the delay.
@@ -39,7 +39,7 @@ class SkipIf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     value: str | int | float | bool | None
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step. `input`: an object whose text values are CEL, or one expression; None = the outputs of `depends_on`."""
 
     id: str
@@ -57,7 +57,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     worker_group: str | None = None
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A workflow. `version` is the author's own text; what the system counts is the version that a hash gets."""
 
     name: str

@@ -87,6 +87,8 @@ def schema_problems(path: str, source: Json) -> list[Problem]:
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         # Patterns are compiled only now: `pattern` may hold what the engine for linear time does not know.
         message = getattr(error, "message", str(error))
+        if message.endswith('is not a "regex"'):
+            message += " of linear time: without look-around and back references, and not too large"
         where = path + _path(getattr(error, "instance_path", []))
         return [Problem(where, "schema", _cut(message))]
     return []
