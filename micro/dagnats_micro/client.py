@@ -16,7 +16,7 @@ import msgspec
 
 from dagnats_core import ids, limits
 from dagnats_core.bus.connection import Connection
-from dagnats_core.bus.errors import ConnectionLost, NoResponders
+from dagnats_core.bus.errors import NoResponders
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.errors import DagNatsError, Invalid, NotFound, Problem, TooLarge, Unavailable
@@ -29,8 +29,8 @@ from dagnats_micro.table import BY_NAME, PAYLOAD_GET, PAYLOAD_PUT, RUN_OUTPUT, W
 SERVICE_NAME = "dagnats"
 DISCOVERY_WAIT_S = 0.3
 """How long instances are given to answer a discovery ping; leaf links add their round trip."""
-AGAIN_DELAY_S = (0.02, 0.05, 0.1, 0.2)
-"""Pauses before a request is sent again that nobody took; after the last one the error is raised."""
+AGAIN_DELAY_S = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+"""Pauses before a request is sent again that nobody took, or whose connection broke; then the error is raised."""
 CHUNKS_IN_FLIGHT = 4
 STARTS_PER_S_MIN = 50
 """What `run.start-many` is given time for."""
@@ -146,10 +146,13 @@ class MicroClient:
         while True:
             try:
                 return await self.connection.request(subject, body, timeout_s)
-            except (NoResponders, ConnectionLost) as error:
-                delay = next(delays, None)
-                if delay is None or not repeatable:
-                    raise _explained(error, self.site, self.connection) from error
+            except Unavailable as error:
+                delay = next(delays, None) if repeatable else None
+                if delay is None and isinstance(error, NoResponders):
+                    url = self.connection.url
+                    raise Unavailable(f"no API service of site {self.site!r} answers at {url}") from error
+                if delay is None:
+                    raise
             await asyncio.sleep(delay)
 
 
@@ -167,12 +170,6 @@ def is_repeatable(endpoint: Endpoint[Any, Any], request: Request) -> bool:
     if not endpoint.mutating or endpoint.name in NATURAL_KEYS:
         return True
     return getattr(request, "request_id", None) is not None
-
-
-def _explained(error: DagNatsError, site: str, connection: Connection) -> DagNatsError:
-    if isinstance(error, NoResponders):
-        return Unavailable(f"no API service of site {site!r} answers at {connection.url}")
-    return error
 
 
 async def _in_groups(work: Callable[[int], Awaitable[None]], count: int) -> None:

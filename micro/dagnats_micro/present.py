@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ CUT_MESSAGE_CHARS = 200
 """Errors of steps are cut to this when a run with all of them would not fit a message."""
 
 _DATE_CHARS = len("2026-11-23")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(m.ErrorInfo).decode
@@ -54,7 +55,7 @@ def time_ms(text: str, now_ms: int, path: str) -> int:
         if len(text) < _DATE_CHARS or not text[:4].isdigit():
             return now_ms - parse_duration(text)
         time = datetime.fromisoformat(text)
-        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError, Invalid) as error:
         problem = Problem(path, "time", "an RFC 3339 time or a duration is wanted, as in 2026-11-23T12:00:00Z or 24h")
         raise Invalid(f"{path} {text[:80]!r} is not a time", [problem]) from error
