@@ -29,12 +29,12 @@ async def measure_round(client: Client, system: System, shape: Shape, synced: bo
     runs = RUNS[shape.name]
     one_by_one = await idle(client, shape, IDLE_RUNS[shape.name])
     load = await saturated(client, system, shape, runs)
-    raw = await raw_messages_per_s(client, system.nats_url, runs * shape.messages, synced)
+    raw = await raw_messages_per_s(client, system.nats_url, round(runs * load.stored_per_run), synced)
     return {
         "runs_per_s": round(load.runs_per_s, 1),
         "steps_per_s": round(load.runs_per_s * shape.steps, 1),
-        "raw_runs_per_s": round(raw / shape.messages, 1),
-        "ratio": round(load.runs_per_s * shape.messages / raw, 3),
+        "raw_runs_per_s": round(raw / load.stored_per_run, 1),
+        "ratio": round(load.runs_per_s * load.stored_per_run / raw, 3),
         "p50_ms": round(one_by_one.p50_ms, 2),
         "p99_ms": round(one_by_one.p99_ms, 2),
         "stored_per_run": round(load.stored_per_run, 3),
