@@ -8,7 +8,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-PROGRAM = '''
+PROGRAM = """
 import asyncio
 from dagnats import Worker, Workflow
 from dagnats.testing import site, run_workflow
@@ -27,7 +27,7 @@ async def main() -> None:
         assert await run_workflow(running, wf, worker, 40) == 42
 
 asyncio.run(main())
-'''
+"""
 
 
 def main() -> None:

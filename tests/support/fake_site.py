@@ -61,7 +61,7 @@ class FakeSite:
         self._jobs: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        config = {"name": self.stream, "subjects": [f"{self.subjects.prefix}.run.>"], "storage": "memory"}
+        config = {"name": self.stream, "subjects": [f"{self.subjects.prefix}.run.>"], "storage": "file"}
         await api(self.connection, f"STREAM.CREATE.{self.stream}", config, dict)
         subscribe = self.connection.subscribe_fast
         await subscribe(f"{self.subjects.prefix}.report.>", self._on_report)

@@ -67,6 +67,7 @@ class Sending:
             return
         if not self.dropped:
             self.drop()
+            self._reporter.out_of_trouble()
             self._done(answer)
 
     def _again(self, error: Exception) -> None:
@@ -74,14 +75,14 @@ class Sending:
             return
         self._tries += 1
         if self._tries == TRIES_BEFORE_WARNING:
-            log.warning(
-                "worker.report_unanswered",
-                subject=self._subject,
-                error=str(error),
-                unanswered=self._reporter.unanswered,
-            )
+            self._reporter.in_trouble(error)
         delay_ms = min(limits.REPORT_BACKOFF_MS_MAX, limits.REPORT_BACKOFF_MS << min(self._tries - 1, 16))
-        self._reporter.loop.call_later(delay_ms / 1000 * random.uniform(0.5, 1.0), self.attempt)
+        self._reporter.later(self, delay_ms / 1000 * random.uniform(0.5, 1.0))
+
+    def hurry(self) -> None:
+        """Send it now: what it waited for is over."""
+        self._tries = 0
+        self.attempt()
 
 
 class Reporter:
@@ -92,6 +93,9 @@ class Reporter:
         self.loop = asyncio.get_running_loop()
         self.unanswered = 0
         self.unanswered_bytes = 0
+        self._troubled = False
+        self._pausing: dict[Sending, asyncio.TimerHandle] = {}
+        connection.on_reconnect(self._on_reconnect)
 
     def send(self, subject: str, body: bytes, done: Callable[[ReportAnswer], None]) -> Sending:
         """Send `body` until it is answered, then call `done` with the answer, once.
@@ -104,10 +108,39 @@ class Reporter:
         sending.attempt()
         return sending
 
+    def later(self, sending: Sending, delay_s: float) -> None:
+        """Let a sending try again after a pause, or once the connection is back."""
+        self._pausing[sending] = self.loop.call_later(delay_s, self._resume, sending)
+
     def ended(self, sending: Sending) -> None:
         """Called by a sending that is over."""
+        pause = self._pausing.pop(sending, None)
+        if pause is not None:
+            pause.cancel()
         self.unanswered -= 1
         self.unanswered_bytes -= sending.size
+
+    def in_trouble(self, error: Exception) -> None:
+        """Called when a report was sent in vain several times: said once, until one is answered again."""
+        if not self._troubled:
+            self._troubled = True
+            log.warning("worker.reports_unanswered", error=str(error), unanswered=self.unanswered)
+
+    def out_of_trouble(self) -> None:
+        """Called when a report was answered."""
+        if self._troubled:
+            self._troubled = False
+            log.info("worker.reports_answered_again", unanswered=self.unanswered)
+
+    def _resume(self, sending: Sending) -> None:
+        del self._pausing[sending]
+        sending.attempt()
+
+    def _on_reconnect(self) -> None:
+        pausing, self._pausing = self._pausing, {}
+        for sending, pause in pausing.items():
+            pause.cancel()
+            sending.hurry()
 
     @property
     def full(self) -> bool:
