@@ -1,4 +1,4 @@
-"""Laws of definitions: validation never raises, the canonical text is a fixed point, order and delays keep their rules."""
+"""Laws of definitions: nothing raises, the canonical text is a fixed point, order and delays keep their rules."""
 
 from __future__ import annotations
 

@@ -176,9 +176,21 @@ def _check_steps(report: Report, steps: tuple[Any, ...]) -> None:
         path = " → ".join([*cycle, cycle[0]])
         report.add(f"steps[{places[cycle[0]]}].depends_on", "cycle", f"depends on itself: {path}")
     ancestors = graph.Ancestors(dependencies)
+    expressions = {step_id: _expressions(steps[i], f"steps[{i}]") for step_id, i in places.items()}
+    total = sum(map(len, expressions.values()))
+    if total > limits.EXPRESSIONS_MAX:
+        report.add("steps", "length", f"have {total} expressions; at most {limits.EXPRESSIONS_MAX}")
+        return
     for step_id, i in places.items():
         # On or behind a cycle nothing can be said about which step comes first.
-        _check_step(report, steps[i], f"steps[{i}]", places, ancestors if step_id in ancestors else None)
+        known = ancestors if step_id in ancestors else None
+        _check_step(report, steps[i], f"steps[{i}]", expressions[step_id], places, known)
+
+
+def _expressions(step: Mapping[str, Any], path: str) -> dict[str, str]:
+    """The expressions of a step by their paths."""
+    when = {f"{path}.when": step["when"]} if step.get("when", BAD) is not BAD else {}
+    return {**dict(texts(step.get("input"), f"{path}.input")), **when}
 
 
 def _dependencies(report: Report, step: Mapping[str, Any], i: int, places: Mapping[str, int]) -> list[str]:
@@ -202,6 +214,7 @@ def _check_step(
     report: Report,
     step: Mapping[str, Any],
     path: str,
+    expressions: Mapping[str, str],
     places: Mapping[str, int],
     ancestors: graph.Ancestors | None,
 ) -> None:
@@ -213,18 +226,13 @@ def _check_step(
             message = f"{shown(early)} may not have ended yet: make it a dependency of {shown(step['id'])}"
             report.add(where, "not_an_ancestor", message)
 
-    expressions = [*texts(step.get("input"), f"{path}.input")]
-    if step.get("when", BAD) is not BAD:
-        expressions.append((f"{path}.when", step["when"]))
-    for where, source in expressions:
+    for where, source in expressions.items():
         expression = _compiled(report, where, source)
         if expression is None:
             continue
         check_references(where, expression.references.steps)
         if where == f"{path}.when" and expression.result_type not in ("bool", "dyn"):
             report.add(where, "type", f"gives {expression.result_type}, not true or false")
-    if len(expressions) > limits.EXPRESSIONS_MAX:
-        report.add(path, "length", f"has {len(expressions)} expressions; at most {limits.EXPRESSIONS_MAX}")
     skip_if = step.get("skip_if", BAD)
     if skip_if is not BAD and skip_if["step_id"] is not BAD:
         check_references(f"{path}.skip_if.step_id", {skip_if["step_id"]})

@@ -250,7 +250,7 @@ def test_the_number_of_steps_is_bounded() -> None:
 
 
 def test_the_number_of_expressions_is_bounded() -> None:
-    assert problems_of(step(input=["input"] * (limits.EXPRESSIONS_MAX + 1))) == {"steps[0]": "length"}
+    assert problems_of(step(input=["input"] * (limits.EXPRESSIONS_MAX + 1))) == {"steps": "length"}
 
 
 def test_size_is_bounded() -> None:

@@ -7,8 +7,7 @@ expression over JSON can hold is read; anything else is `Unsupported`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Unsupported(Exception):
@@ -64,8 +63,9 @@ Node = Const | Ident | Select | Call | ListOf | MapOf | Fold
 
 def read_tree(serialized: bytes) -> Node:
     """The tree in a serialized CheckedExpr (packed in google.protobuf.Any). Raises Unsupported."""
-    checked = _last(serialized, 2)
-    return _node(_last(checked, 4))
+    packed = _message(serialized)
+    checked = _message(packed[2][-1])
+    return _node(checked[4][-1])
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -124,99 +124,85 @@ def text_of(node: Node) -> str:
 
 # ---- reading
 
+Fields = dict[int, list[Any]]
+"""A protobuf message: by field number its values, an int for a varint, else bytes."""
+
 
 def _node(data: bytes) -> Node:
-    for number, value in _fields(data):
-        match number, value:
-            case 3, bytes():
-                return Const(_const(value))
-            case 4, bytes():
-                return Ident(_text(value, 1))
-            case 5, bytes():
-                return Select(_node(_last(value, 1)), _text(value, 2), bool(_number(value, 3)))
-            case 6, bytes():
-                return _call(value)
-            case 7, bytes():
-                return ListOf(tuple(_node(item) for item in _all(value, 1)))
-            case 8, bytes():
-                return _map(value)
-            case 9, bytes():
-                return _fold(value)
+    expr = _message(data)
+    if 3 in expr:
+        return Const(_const(_message(expr[3][-1])))
+    if 4 in expr:
+        return Ident(_text(_message(expr[4][-1]), 1))
+    if 5 in expr:
+        select = _message(expr[5][-1])
+        return Select(_node(select[1][-1]), _text(select, 2), bool(select.get(3, [0])[-1]))
+    if 6 in expr:
+        call = _message(expr[6][-1])
+        return Call(_text(call, 2), tuple(_node(arg) for arg in (*call.get(1, ()), *call.get(3, ()))))
+    if 7 in expr:
+        return ListOf(tuple(_node(item) for item in _message(expr[7][-1]).get(1, ())))
+    if 8 in expr:
+        return _map(_message(expr[8][-1]))
+    if 9 in expr:
+        return _fold(_message(expr[9][-1]))
     raise Unsupported("an empty expression")
 
 
-def _const(data: bytes) -> bool | int | float | str | None:
-    for number, value in _fields(data):
-        match number, value:
-            case 1, _:
-                return None
-            case 2, int():
-                return bool(value)
-            case 3, int():
-                return value - (1 << 64) if value >> 63 else value
-            case 5, bytes():
-                return float(struct.unpack("<d", value)[0])
-            case 6, bytes():
-                return value.decode()
-    raise Unsupported("bytes and unsigned numbers are not JSON values")
+def _const(constant: Fields) -> bool | int | float | str | None:
+    ((number, (value,)),) = constant.items()
+    match number:
+        case 1:
+            return None
+        case 2:
+            return bool(value)
+        case 3:
+            return int(value - (1 << 64) if value >> 63 else value)
+        case 5:
+            return float(struct.unpack("<d", value)[0])
+        case 6:
+            return str(value.decode())
+        case _:
+            raise Unsupported("bytes and unsigned numbers are not JSON values")
 
 
-def _call(data: bytes) -> Call:
-    args = [_node(arg) for arg in _all(data, 3)]
-    for target in _all(data, 1):
-        args.insert(0, _node(target))
-    return Call(_text(data, 2), tuple(args))
-
-
-def _map(data: bytes) -> MapOf:
-    if _text(data, 1):
+def _map(created: Fields) -> MapOf:
+    entries = [_message(entry) for entry in created.get(2, ())]
+    if 1 in created or not all(3 in entry for entry in entries):
         raise Unsupported("a message is not a JSON value")
-    entries: list[tuple[Node, Node]] = []
-    for entry in _all(data, 2):
-        if next(_all(entry, 3), None) is None:
-            raise Unsupported("a message is not a JSON value")
-        entries.append((_node(_last(entry, 3)), _node(_last(entry, 4))))
-    return MapOf(tuple(entries))
+    return MapOf(tuple((_node(entry[3][-1]), _node(entry[4][-1])) for entry in entries))
 
 
-def _fold(data: bytes) -> Fold:
-    if _text(data, 8):
+def _fold(fold: Fields) -> Fold:
+    if 8 in fold:
         raise Unsupported("macros of two variables")
-    return Fold(
-        variable=_text(data, 1),
-        items=_node(_last(data, 2)),
-        accumulator=_text(data, 3),
-        start=_node(_last(data, 4)),
-        condition=_node(_last(data, 5)),
-        step=_node(_last(data, 6)),
-        result=_node(_last(data, 7)),
-    )
+    items, start, condition, step, result = (_node(fold[number][-1]) for number in (2, 4, 5, 6, 7))
+    return Fold(_text(fold, 1), items, _text(fold, 3), start, condition, step, result)
 
 
-# ---- protobuf's wire format
+def _text(message: Fields, number: int) -> str:
+    return str(message[number][-1].decode()) if number in message else ""
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of a message: an int for varints, else the bytes."""
-    at = 0
-    while at < len(data):
+def _message(data: bytes) -> Fields:
+    """Take protobuf's wire format apart, one message deep."""
+    fields: Fields = {}
+    at, end = 0, len(data)
+    value: int | bytes
+    while at < end:
         key, at = _varint(data, at)
         match key & 7:
             case 0:
                 value, at = _varint(data, at)
-                yield key >> 3, value
             case 1:
-                yield key >> 3, data[at : at + 8]
-                at += 8
+                value, at = data[at : at + 8], at + 8
             case 2:
                 size, at = _varint(data, at)
-                yield key >> 3, data[at : at + size]
-                at += size
-            case 5:
-                yield key >> 3, data[at : at + 4]
-                at += 4
+                value, at = data[at : at + size], at + size
             case wire_type:
                 raise Unsupported(f"wire type {wire_type}")
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -228,22 +214,3 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-
-
-def _all(data: bytes, number: int) -> Iterator[bytes]:
-    return (value for n, value in _fields(data) if n == number and isinstance(value, bytes))
-
-
-def _last(data: bytes, number: int) -> bytes:
-    value = b""
-    for found in _all(data, number):
-        value = found
-    return value
-
-
-def _text(data: bytes, number: int) -> str:
-    return _last(data, number).decode()
-
-
-def _number(data: bytes, number: int) -> int:
-    return next((value for n, value in _fields(data) if n == number and isinstance(value, int)), 0)
