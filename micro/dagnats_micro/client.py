@@ -74,8 +74,7 @@ class MicroClient:
             most = limits.MESSAGE_BYTES_MAX
             raise TooLarge(f"the request has {len(body)} bytes: more than {most} (MESSAGE_BYTES_MAX)")
         if timeout_s is None:
-            timeout_s = limits.REQUEST_TIMEOUT_MS / limits.SECOND_MS
-            timeout_s += getattr(request, "wait_ms", 0) / limits.SECOND_MS
+            timeout_s = _usual_timeout_s(request)
         message = await self._ask(endpoint, request, body, timeout_s)
         error = errors.error_in(message)
         if error is not None:
@@ -157,12 +156,9 @@ class MicroClient:
 
 
 def _usual_timeout_s(request: Request) -> float:
-    timeout_s = limits.REQUEST_TIMEOUT_MS / limits.SECOND_MS
-    if isinstance(request, run.EventsRequest | run.OutputRequest):
-        return timeout_s + request.wait_ms / limits.SECOND_MS
-    if isinstance(request, run.StartManyRequest):
-        return timeout_s + len(request.inputs) / STARTS_PER_S_MIN
-    return timeout_s
+    wait_ms: int = getattr(request, "wait_ms", 0)
+    starts = len(request.inputs) if isinstance(request, run.StartManyRequest) else 0
+    return (limits.REQUEST_TIMEOUT_MS + wait_ms) / limits.SECOND_MS + starts / STARTS_PER_S_MIN
 
 
 def is_repeatable(endpoint: Endpoint[Any, Any], request: Request) -> bool:

@@ -61,6 +61,10 @@ class _StreamInfo(msgspec.Struct):
 class Index(ServiceBase):
     """One process's index. `directory`: where its file stays over restarts; None = it is built anew each time."""
 
+    _store: IndexStore
+    _writer: ThreadPoolExecutor
+    _reader: ThreadPoolExecutor
+
     def __init__(
         self,
         connection: Connection,

@@ -74,13 +74,14 @@ async def test_a_run_is_the_same_in_the_log_and_in_the_archive(site: ApiSite) ->
 
 
 async def test_an_unknown_run_is_not_found_by_any_endpoint(site: ApiSite) -> None:
-    for endpoint, request in (
+    refused: tuple[tuple[Any, Any], ...] = (
         (RUN_GET, run.RunRequest(run_id=NOBODY)),
         (RUN_OUTPUT, run.OutputRequest(run_id=NOBODY)),
         (RUN_CANCEL, run.CancelRequest(run_id=NOBODY)),
         (RUN_RETRY, run.RetryRequest(run_id=NOBODY)),
         (DLQ_REPLAY, dlq.ReplayRequest(id=NOBODY)),
-    ):
+    )
+    for endpoint, request in refused:
         with pytest.raises(NotFound):
             await site.client.call(endpoint, request)
     assert await input_of(site, NOBODY, "cancel") is None
@@ -220,7 +221,7 @@ async def test_filters_and_counts(site: ApiSite) -> None:
     assert await listed(since="2020-01-01T00:00:00Z", until="2100-01-01T00:00:00+02:00") == {one, two, three}
     for bad in ({"since": "yesterday"}, {"until": "2020-13-01"}, {"cursor": "x"}, {"status": "odd"}, {"limit": 0}):
         with pytest.raises(Invalid) as caught:
-            await site.client.call(RUN_LIST, run.RunListRequest(**bad))  # type: ignore[arg-type]
+            await site.client.call(RUN_LIST, run.RunListRequest(**bad))
         assert [problem.path for problem in caught.value.problems] == list(bad)
 
 
@@ -378,7 +379,7 @@ async def test_a_payload_that_is_not_what_it_says_is_refused(site: ApiSite) -> N
         ({"data": b"x" * (limits.PAYLOAD_CHUNK_BYTES_MAX + 1), "size": limits.PAYLOAD_CHUNK_BYTES_MAX + 1}, "data"),
     ):
         with pytest.raises(Invalid) as caught:
-            await site.client.call(PAYLOAD_PUT, msgspec.structs.replace(put, **wrong))  # type: ignore[arg-type]
+            await site.client.call(PAYLOAD_PUT, msgspec.structs.replace(put, **wrong))
         assert path in [problem.path for problem in caught.value.problems]
     with pytest.raises(NotFound):
         await site.client.call(PAYLOAD_GET, payload.GetRequest(id="a" * 26))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -70,7 +71,7 @@ async def test_each_verb_is_answered_to_all_to_the_name_and_to_the_id(api_site: 
 
         inbox, close = api_site.client.connection.collect(on_reply)
         api_site.client.connection.publish_raw(f"$SRV.{verb}{target}", b"", inbox)
-        await eventually(lambda found=found: api_site.service.instance_id in found, f"an answer to {verb}{target}")
+        await eventually(partial(found.__contains__, api_site.service.instance_id), f"an answer to {verb}{target}")
         close()
 
 
@@ -221,10 +222,10 @@ async def test_the_request_above_the_bound_is_told_busy_at_once_and_waiting_ones
 
     desk = await desk_of(api_site, handle)
     with patched("REQUESTS_IN_FLIGHT_MAX", 3):
-        waiting = []
-        for number in range(1, 9):
+        waiting: list[asyncio.Task[Any]] = []
+        for _ in range(8):
             waiting.append(asyncio.create_task(desk.ask()))
-            await eventually(lambda number=number: entered == number, "one more request at work")
+            await eventually(lambda: entered == len(waiting), "one more request at work")
         with pytest.raises(Busy):
             await desk.ask()
         gate.set()

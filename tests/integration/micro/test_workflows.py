@@ -169,12 +169,13 @@ async def test_versions_are_listed_newest_first_and_each_can_be_read(api_site: A
 async def test_a_deleted_workflow_starts_no_runs_until_it_is_registered_again(api_site: ApiSite) -> None:
     await api_site.register()
     await api_site.client.call(WF_DELETE, wf.DeleteRequest(name="chain"))
-    for endpoint, request in (
+    refused: tuple[tuple[Any, Any], ...] = (
         (WF_START, wf.StartRequest(workflow="chain")),
         (WF_GET, wf.WorkflowRequest(name="chain")),
         (WF_VERSIONS, wf.VersionsRequest(name="chain")),
         (WF_DELETE, wf.DeleteRequest(name="chain")),
-    ):
+    )
+    for endpoint, request in refused:
         with pytest.raises(NotFound):
             await api_site.client.call(endpoint, request)
     assert (await api_site.register()).version == 1

@@ -93,8 +93,8 @@ def test_pages_together_are_the_history_and_no_message_is_split(sizes: list[int]
         pages.append(seen)
         after = page.after
     assert [seq for page in pages for seq in page] == [n * 10 for n, size in enumerate(sizes, 1) for _ in range(size)]
-    for page, following in pairwise(pages):
-        assert page[-1] < following[0]
+    for one, following in pairwise(pages):
+        assert one[-1] < following[0]
 
 
 def test_a_page_is_bounded_in_bytes() -> None:

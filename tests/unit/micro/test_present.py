@@ -74,7 +74,7 @@ def test_a_small_output_stands_in_the_run_and_a_large_one_is_named() -> None:
 
 
 def test_the_segments_of_an_output_are_its_json() -> None:
-    output = {"a": Raw(b"1"), "b": Raw(b'"x"')}
+    output: present.Output = {"a": Raw(b"1"), "b": Raw(b'"x"')}
     text = b"".join(part for part in present.segments_of(output) if isinstance(part, bytes))
     assert msgspec.json.decode(text) == {"a": 1, "b": "x"}
     assert present.size_of(output) == len(text)
