@@ -38,6 +38,13 @@ def accept_all(report: m.Report, _task: m.Task | None) -> str:
     return "go" if report.kind == "claim" else "stored"
 
 
+def output_of(report: m.Report) -> Any:
+    """The value that an attempt completed with."""
+    assert report.kind == "completed", report
+    assert isinstance(report.output, Raw)
+    return msgspec.json.decode(report.output)
+
+
 class FakeSite:
     """`answer` decides what a report gets: an answer, or None for silence. Everything that came is kept."""
 

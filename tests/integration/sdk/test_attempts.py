@@ -14,7 +14,7 @@ from dagnats import Context, Fail, Retry, Worker
 from dagnats_core import limits
 from dagnats_core.errors import TooLarge
 from dagnats_core.run import messages as m
-from tests.support.fake_site import FakeSite
+from tests.support.fake_site import FakeSite, output_of
 
 
 class Part(msgspec.Struct):
@@ -27,11 +27,6 @@ class Count(msgspec.Struct):
 
 def new_worker(site: FakeSite, **options: Any) -> Worker:
     return Worker(nats_url=site.connection.url, site=site.site, **options)
-
-
-def output_of(report: m.Report) -> Any:
-    assert report.kind == "completed", report
-    return msgspec.json.decode(report.output)
 
 
 async def test_typed_async_and_sync_handlers(site: FakeSite) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
 from dagnats import Context, Worker
 from dagnats_core import limits
 from dagnats_core.run import messages as m
-from tests.support.fake_site import FakeSite, accept_all
+from tests.support.fake_site import FakeSite, accept_all, fake_site, output_of
 from tests.support.nats import NatsServer
 
 
@@ -247,12 +246,10 @@ async def test_queues_that_vanished_are_asked_for_again(own_site: FakeSite, nats
         consumer = f"$JS.API.CONSUMER.DELETE.{own_site.stream}.task-echo"
         await own_site.connection.request(consumer, b"", 5)
         await own_site.until(lambda: own_site.connects >= 2)
-        assert msgspec.json.decode((await own_site.outcome(await own_site.hand_out("echo", 2))).output) == 2
+        assert output_of(await own_site.outcome(await own_site.hand_out("echo", 2))) == 2
 
 
 async def test_a_worker_waits_for_a_server_that_is_not_there_yet(nats_server: NatsServer) -> None:
-    from tests.support.fake_site import fake_site
-
     url = nats_server.url
     nats_server.kill()
     worker = Worker(nats_url=url, site="late")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 
 import msgspec
 import pytest
@@ -45,6 +46,9 @@ class Owner:
         if fate < SILENT:
             return None  # it was taken in, but the answer got lost
         return "garbage" if fate < SILENT + GARBAGE else said
+
+    def has_stored(self, count: int) -> bool:
+        return len(self.stored) >= count
 
     def _decide(self, report: m.Report, task: m.Task) -> str:
         body = m.encode(msgspec.structs.replace(report, started_at=0, ended_at=0))
@@ -136,7 +140,7 @@ async def test_a_server_that_restarts_again_and_again(
     tasks = [await own_site.hand_out(lot.choice(("loop", "thread")), lot.choice((0, 0.05))) for _ in range(TASKS)]
     async with worker:
         for enough in (10, 40, 80):
-            await own_site.until(lambda enough=enough: len(owner.stored) >= enough, 30)
+            await own_site.until(partial(owner.has_stored, enough), 30)
             await asyncio.to_thread(nats_server.restart, kill=kill)
         await own_site.until(lambda: len(owner.stored) == TASKS, 60)
         await end_of_all(own_site, owner, worker, tasks)

@@ -70,7 +70,7 @@ def test_what_worker_connect_tells_is_explained() -> None:
         assert f"`{field.name}`" in PAGE or field.name == "domain"
 
 
-@pytest.mark.parametrize("page", ["wire.md", "workers.md"])
+@pytest.mark.parametrize("page", ["wire.md", "workers.md", "client.md"])
 def test_programs_on_the_pages_compile(page: str) -> None:
     programs = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
     assert programs
