@@ -7,6 +7,7 @@ the log does (PROTOCOL.md). It only says who should try, and until when answers 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from dagnats_core import limits
 from dagnats_core.bus.errors import WrongSequence
@@ -14,7 +15,6 @@ from dagnats_core.bus.kv import Bucket
 from dagnats_core.engine.ports import Holding, Holdings
 
 TTL_S = limits.LEASE_TTL_MS // limits.SECOND_MS
-MARGIN_S = limits.LEASE_MARGIN_MS / limits.SECOND_MS
 
 
 class Leases:
@@ -24,23 +24,11 @@ class Leases:
         self._bucket = bucket
         self._engine_id = engine_id
         self._loop = asyncio.get_running_loop()
-        self._expires = float("inf")
-
-    @property
-    def lapsed(self) -> bool:
-        """Whether the key may have expired by our own clock: others may have claimed what we hold."""
-        return self._loop.time() >= self._expires
 
     async def renew(self) -> float:
         sent = self._loop.time()
         await self._bucket.put(f"engine.{self._engine_id}", self._engine_id.encode(), ttl_s=TTL_S)
-        if self._loop.time() < self._expires or self._expires == float("inf"):
-            self._expires = sent + TTL_S
-        return sent + TTL_S - MARGIN_S
-
-    def rejoin(self) -> None:
-        """After a lapse: nothing is held any more, the next renewal counts as the first."""
-        self._expires = float("inf")
+        return sent + TTL_S
 
     async def read(self) -> Holdings:
         entries = await self._bucket.entries(">")
@@ -52,19 +40,24 @@ class Leases:
         }
         return Holdings(engines, partitions)
 
-    async def claim(self, partition: int, revision: int) -> bool:
+    async def claim(self, partition: int, holding: Holding | None, *, by_force: bool = False) -> bool:
+        # `read` may lag behind on a replica: the leader knows whether the holder's key is really gone.
+        holder = "" if holding is None or by_force or holding.engine == self._engine_id else holding.engine
+        if holder and await self._bucket.get(f"engine.{holder}", fresh=True) is not None:
+            return False
         key, value = f"partition.{partition}", self._engine_id.encode()
         try:
-            if revision:
-                await self._bucket.update(key, value, revision)
+            if holding is not None:
+                await self._bucket.update(key, value, holding.revision)
             else:
                 await self._bucket.create(key, value)
         except WrongSequence:
             return False
         return True
 
-    async def release(self, partition: int) -> None:
-        await self._bucket.delete(f"partition.{partition}")
+    async def release(self, partition: int, holding: Holding) -> None:
+        with suppress(WrongSequence):
+            await self._bucket.delete(f"partition.{partition}", revision=holding.revision)
 
     async def resign(self) -> None:
         await self._bucket.delete(f"engine.{self._engine_id}")

@@ -127,6 +127,7 @@ class Partition:
         body = m.encode(m.Stamp(m.FORMAT, self._parts.engine_id, self._parts.entropy(8).hex(), self._parts.now_ms()))
         headers = b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected
         while True:
+            self._check_not_over()
             try:
                 seq = (await self._parts.log.publish(subject, body, headers)).seq
                 break
@@ -267,6 +268,7 @@ class Partition:
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask a store until it answers. That it does not hold something (NotFound) is an answer."""
         while True:
+            self._check_not_over()
             try:
                 return await ask()
             except NotFound:

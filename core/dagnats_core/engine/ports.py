@@ -92,19 +92,22 @@ class RequestsPort(Protocol):
 
 
 class LeasesPort(Protocol):
-    """Who lives and who owns what (leases.py)."""
+    """Who lives and who owns what (leases.py). Each method raises Unavailable or TimedOut; a write may still land."""
 
     async def renew(self) -> float:
-        """Say that this engine lives. Returns the loop time until which that holds; raises Unavailable."""
+        """Say that this engine lives. Returns the loop time until which that surely holds."""
         ...
 
     async def read(self) -> Holdings: ...
 
-    async def claim(self, partition: int, revision: int) -> bool:
-        """Take a partition whose key is at `revision` (0 = no key). False: somebody else was first."""
+    async def claim(self, partition: int, holding: Holding | None, *, by_force: bool = False) -> bool:
+        """Take a partition that stands as `holding` (None = nobody's). False: somebody else was first, or the engine
+        that holds it lives; `by_force` does not ask whether it lives."""
         ...
 
-    async def release(self, partition: int) -> None: ...
+    async def release(self, partition: int, holding: Holding) -> None:
+        """Give up a partition, unless it has changed hands since `holding`."""
+        ...
 
     async def resign(self) -> None:
         """Say that this engine is gone."""
