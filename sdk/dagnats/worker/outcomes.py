@@ -16,6 +16,7 @@ from dagnats_core import limits
 from dagnats_core.errors import Invalid
 from dagnats_core.flow.durations import parse_duration
 from dagnats_core.run.messages import ErrorInfo
+from dagnats_micro.values import is_deeper
 
 ERROR_CODE_CHARS_MAX = 128
 ERROR_DETAILS_BYTES_MAX = 16 * limits.KIB
@@ -88,6 +89,9 @@ def outcome_of_result(result: object) -> Completed | Failed:
         output = _encode(result)
     except Exception as error:
         return failed("invalid_output", f"the result is no JSON: {type(error).__name__}: {error}", retryable=False)
+    most = limits.JSON_DEPTH_MAX
+    if output.count(b"[") + output.count(b"{") > most and is_deeper(output, most):
+        return failed("invalid_output", f"the result is nested deeper than {most} (JSON_DEPTH_MAX)", retryable=False)
     return Completed(output)
 
 

@@ -67,6 +67,18 @@ def test_a_result_that_contains_itself_is_an_invalid_output() -> None:
     assert outcome.error.code == "invalid_output"
 
 
+def test_a_result_is_bounded_in_depth_not_in_brackets() -> None:
+    nested: list[object] = []
+    for _ in range(limits.JSON_DEPTH_MAX - 1):
+        nested = [nested]
+    assert isinstance(outcome_of_result(nested), Completed)
+    assert isinstance(outcome_of_result([[], "[" * 100, {}] * 100), Completed)
+    outcome = outcome_of_result([nested])
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "invalid_output"
+    assert "JSON_DEPTH_MAX" in outcome.error.message
+
+
 def test_an_exception_is_a_retryable_handler_error() -> None:
     outcome = outcome_of_exception(KeyError("missing"))
     assert outcome.error.code == "handler_error"
