@@ -26,7 +26,8 @@ log = structlog.get_logger("dagnats.engine")
 
 RENEW_S = limits.LEASE_RENEW_MS / limits.SECOND_MS
 MARGIN_S = limits.LEASE_MARGIN_MS / limits.SECOND_MS
-TAKE_S = LEAVE_S = limits.LEASE_TTL_MS / limits.SECOND_MS
+TTL_S = limits.LEASE_TTL_MS / limits.SECOND_MS
+TAKE_S = LEAVE_S = TTL_S
 """How long a start waits for its first partitions, and how long one may take to leave in order: then it is dropped,
 which loses nothing."""
 FLOOR_ROUNDS = limits.FLOOR_WRITE_MS // limits.LEASE_RENEW_MS
@@ -54,6 +55,8 @@ class Ownership:
         self._alone = alone
         self._dead: frozenset[str] = frozenset()
         """Engines of which the data dir's lock says that they live no more, whatever their keys say."""
+        self._dead_until = 0.0
+        """Whose key still stands then has renewed it since: another process, which shares the work."""
         self._loop = asyncio.get_running_loop()
         self._expires = float("-inf")
         self._claiming: set[int] = set()
@@ -111,6 +114,9 @@ class Ownership:
         holdings = await self._leases.read()
         if self._alone:
             self._dead, self._alone = holdings.engines - {self._parts.engine_id}, False
+            self._dead_until = self._loop.time() + TTL_S
+        elif self._loop.time() > self._dead_until:
+            self._dead = frozenset()
         for number, partition in list(self.owned.items()):
             if number in self._claiming:
                 continue

@@ -7,6 +7,8 @@ import os
 import secrets
 import time
 
+import structlog
+
 from dagnats_core import ids, limits
 from dagnats_core.bus.connection import Connection
 from dagnats_core.bus.kv import Bucket
@@ -23,6 +25,8 @@ from dagnats_core.engine.ownership import Ownership
 from dagnats_core.engine.parts import Parts
 from dagnats_core.engine.payloads import Payloads
 from dagnats_core.engine.requests import Requests
+
+log = structlog.get_logger("dagnats.engine")
 
 
 class EngineService:
@@ -55,6 +59,7 @@ class EngineService:
         self._ownership = ownership
         cleaner = Cleaner(self._connection, topology, site.partitions, lambda: 0 in ownership.owned)
         self._cleaning = asyncio.create_task(cleaner.run())
+        log.info("engine started", engine=self.engine_id, partitions=len(ownership.owned))
 
     def _parts(self, topology: Topology, publisher: Publisher) -> Parts:
         subjects = Subjects(self._site.site)
