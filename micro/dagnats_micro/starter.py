@@ -128,8 +128,11 @@ class Starter:
         )
         if key is None:
             return await self._submit(self._new_run_id(now), start)
-        run_id = ids.requested_run_id(f"{final.run_id} {key}", "", self._partitions)
-        return await self._submit_once(run_id, start)
+        return await self._submit_once(self.id_of_repeat(final.run_id, key), start)
+
+    def id_of_repeat(self, run_id: str, key: str) -> str:
+        """The id of the run that `again` starts of `run_id` under `key`."""
+        return ids.requested_run_id(f"{run_id} {key}", "", self._partitions)
 
     def _new_run_id(self, now_ms: int) -> str:
         return ids.new_run_id(now_ms, self._random.getrandbits(80), self._partitions)

@@ -37,10 +37,10 @@ class DeadLetters:
         dead = await self._api.index.find_dead(request.id)
         if dead is None:
             raise NotFound(f"there is no dead letter {request.id}")
+        if dead.replayed_by not in (None, self._api.starter.id_of_repeat(request.id, REPLAY_KEY)):
+            raise Conflict(f"dead letter {request.id} was run again already, as run {dead.replayed_by}")
         final = await self._api.runs.get(request.id)
         started = await self._api.starter.again(final, reuse=True, key=REPLAY_KEY)
-        if dead.replayed_by not in (None, started.run_id):
-            raise Conflict(f"dead letter {request.id} was replayed as run {dead.replayed_by}")
         if dead.kind == "parked":
             await self._cancel(request.id, f"replayed as run {started.run_id}")
         return dlq.ReplayReply(run_id=started.run_id, retry_of=request.id, created=started.created)

@@ -337,6 +337,7 @@ async def test_a_dead_letter_that_was_retried_is_not_replayed_as_well(site: ApiS
     await site.client.call(RUN_RETRY, run.RetryRequest(run_id=run_id))
     with pytest.raises(Conflict):
         await site.client.call(DLQ_REPLAY, dlq.ReplayRequest(id=run_id))
+    assert (await site.client.call(RUN_COUNT, run.RunCountRequest())).count == 2
 
 
 async def test_a_parked_run_is_a_dead_letter_and_its_replay_ends_it(site: ApiSite) -> None:
