@@ -125,9 +125,9 @@ def _show_workflow(reply: wf.Workflow, out: Console) -> None:
 
 
 def _show_registered(reply: wf.RegisterReply, out: Console) -> None:
-    done = "registered" if reply.created else "known already, nothing changed"
-    current = "" if reply.current else "; it is not the current version"
-    out.print(f"{reply.name} v{reply.version} {done}{current}", markup=False)
+    done = "registered" if reply.created else "known already"
+    current = "the current version" if reply.current else "not the current version"
+    out.print(f"{reply.name} v{reply.version} {done}; it is {current}", markup=False)
     _show_warnings(reply.warnings)
 
 

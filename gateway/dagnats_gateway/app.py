@@ -178,5 +178,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise Conflict(f"port {port} on {host} is taken by another process") from error
+            raise Conflict(f"port {port} on {host} is in use: stop what listens there or take another port") from error
         raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

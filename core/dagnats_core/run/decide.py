@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw
 
 from dagnats_core import limits
 from dagnats_core.flow import backoff, conditions, inputs
+from dagnats_core.flow.durations import format_duration
 from dagnats_core.flow.expressions import ExpressionFailed
 from dagnats_core.flow.plan import Plan, StepPlan
 from dagnats_core.run import messages as m
@@ -240,7 +241,7 @@ def _pass_deadlines(d: _Decision) -> None:
     if d.ended:
         return
     if state.deadline and state.deadline <= d.now:
-        _end(d, "failed", m.ErrorInfo("run_timeout", f"the run took longer than {d.plan.timeout_ms} ms"))
+        _end(d, "failed", m.ErrorInfo("run_timeout", f"the run took longer than {format_duration(d.plan.timeout_ms)}"))
         return
     for step_id in list(state.timed):
         step = state.steps[step_id]
@@ -248,10 +249,12 @@ def _pass_deadlines(d: _Decision) -> None:
             continue
         if step.status == "running":
             limit_ms = d.plan.steps[step_id].timeout_ms
-            error = m.ErrorInfo("timeout", f"the handler took longer than {limit_ms} ms")
+            error = m.ErrorInfo("timeout", f"the handler took longer than {format_duration(limit_ms)}")
         else:
             limit_ms = d.plan.steps[step_id].queue_timeout_ms
-            error = m.ErrorInfo("queue_timeout", f"no worker finished the step within {limit_ms} ms of its queueing")
+            error = m.ErrorInfo(
+                "queue_timeout", f"no worker finished the step within {format_duration(limit_ms)} of its queueing"
+            )
         _fail(d, step_id, error, None, "", -1)
         if d.ended:
             return

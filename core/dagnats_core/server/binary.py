@@ -32,7 +32,9 @@ def find_binary() -> Path:
             path = Path(str(distribution.locate_file(file))).resolve()
             if path.is_file():
                 return path
-    raise Unavailable(f"the package {DISTRIBUTION} is installed but its nats-server file is missing: {_INSTALL}")
+    raise Unavailable(
+        f"the package {DISTRIBUTION} is installed but its nats-server file is missing: {_INSTALL} --force-reinstall"
+    )
 
 
 def read_version(binary: Path) -> tuple[int, int, int]:

@@ -28,6 +28,7 @@ from dagnats.worker.reporter import Sending
 from dagnats.worker.slots import TypeSlots
 from dagnats_core import ids, limits
 from dagnats_core.errors import DagNatsError
+from dagnats_core.flow.durations import format_duration
 from dagnats_core.run import messages as m
 
 Stage = Literal["claiming", "fetching", "running", "storing", "reporting", "ended"]
@@ -188,7 +189,9 @@ class Execution:
         A thread cannot be stopped: it is left behind, and another one takes its place.
         """
         if self.stage == "running":
-            self._report_outcome(failed("timeout", f"the handler took longer than {self.task.timeout_ms} ms"))
+            self._report_outcome(
+                failed("timeout", f"the handler took longer than {format_duration(self.task.timeout_ms)}")
+            )
         if self._context is not None:
             self._context.cancel()
         if self.job is not None:
