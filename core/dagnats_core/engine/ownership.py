@@ -148,8 +148,13 @@ class Ownership:
             and number not in self._leaving
             and ((holding := holdings.partitions.get(number)) is None or holding.engine not in others)
         ]
-        for number in free[: max(0, quota - len(self.owned))]:
+        wanted = max(0, quota - len(self.owned))
+        for number in free[:wanted]:
             self._claim(number, holdings.partitions.get(number))
+        for number in free[wanted:]:
+            holding = holdings.partitions.get(number)
+            if holding is not None and holding.engine == ours:
+                self._go(self._disown(number, holding))
 
     # ---- taking and leaving, beside the rounds
 
@@ -191,6 +196,11 @@ class Ownership:
                     await self._leases.release(partition.number, holding)
         finally:
             self._leaving.discard(partition.number)
+
+    async def _disown(self, number: int, holding: Holding) -> None:
+        """A key names us that we do not want: a claim that landed late, or what we lost and others are to have."""
+        with suppress(DagNatsError):
+            await self._leases.release(number, holding)
 
     def _on_lost(self, partition: Partition) -> None:
         if self.owned.get(partition.number) is partition:
