@@ -15,7 +15,7 @@ from dagnats_core import limits
 from dagnats_core.errors import Problem
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 RUN_ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{28}$"
 

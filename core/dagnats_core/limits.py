@@ -57,6 +57,9 @@ TAG_LENGTH_MAX = 128
 REQUEST_ID_LENGTH_MAX = 256
 ERROR_MESSAGE_CHARS_MAX = 4000
 """A worker's error text is cut here: it is stored with the run and shown in lists."""
+DECISION_COST_MAX = 4_000_000
+"""Units of expression work (about a second) after which a decision leaves the rest of its steps to the next one, so that
+one run with many costly expressions does not hold up the others of its engine."""
 SNAPSHOT_DECISIONS = 500
 """A run's state is snapshotted into its log every so many decisions: a fold reads at most about two of these."""
 MULTI_LAST_SUBJECTS_MAX = 1024

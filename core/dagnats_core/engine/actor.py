@@ -157,29 +157,29 @@ class Actor:
         if decided.messages:
             self._commit(decided)
         else:
-            self._proceed(decided.needs)
+            self._proceed(decided)
 
     def _commit(self, decided: Decided) -> None:
         unit = [self._encode(message) for message in decided.messages]
-        verdict = partial(self._committed, self._generation, decided.needs)
+        verdict = partial(self._committed, self._generation, decided)
         if any(len(message.data) > limits.MESSAGE_BYTES_MAX for message in unit):
             self._partition.spawn(self._offload(decided, unit, verdict))
             return
         self._partition.commit(unit, verdict)
 
-    def _committed(self, generation: int, needs: list[m.Ref], error: BaseException | None) -> None:
+    def _committed(self, generation: int, decided: Decided, error: BaseException | None) -> None:
         if generation != self._generation:
             return  # sent before a new stamp: the fold has told what became of it
         if error is not None:
             self._partition.commit_failed(self, error)
             return
         self._wrote = True
-        self._proceed(needs)
+        self._proceed(decided)
 
-    def _proceed(self, needs: list[m.Ref]) -> None:
+    def _proceed(self, decided: Decided) -> None:
         """Everything decided is stored: decide the rest once its payloads are here, or answer."""
-        if needs:
-            self._partition.spawn(self._load_payloads(needs, self._generation))
+        if decided.needs or decided.more:
+            self._partition.spawn(self._decide_rest(decided.needs, self._generation))
         else:
             self._complete()
 
@@ -277,7 +277,7 @@ class Actor:
         self._taken_inputs, self._taken_requests = [], []
         self._take_in()
 
-    async def _load_payloads(self, needs: list[m.Ref], generation: int) -> None:
+    async def _decide_rest(self, needs: list[m.Ref], generation: int) -> None:
         try:
             for ref in needs:
                 self._loaded[ref.id] = Raw(await self._partition.load_payload(ref))

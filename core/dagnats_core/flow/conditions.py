@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Raw
 
+from dagnats_core import limits
 from dagnats_core.flow.cel import values
 from dagnats_core.flow.expressions import Budget, Expression, ExpressionFailed, References
 from dagnats_core.flow.inputs import Decoded, read
@@ -41,7 +42,11 @@ def should_skip(
 def _holds(when: Expression, run_input: Raw, outputs: Mapping[str, Raw], decoded: Decoded) -> bool:
     try:
         known, _ = read(when.references, run_input, outputs, decoded)
-        value = when.evaluate(known)
+        budget = Budget()
+        try:
+            value = when.evaluate(known, budget)
+        finally:
+            decoded.spent += limits.EXPRESSION_COST_MAX - budget.left
     except ExpressionFailed as failure:
         raise ExpressionFailed(f"when: {failure.message}") from None
     if value is True or value is False:

@@ -25,6 +25,8 @@ class Decoded:
 
     def __init__(self) -> None:
         self._values: dict[int, tuple[Raw, Json]] = {}
+        self.spent = 0
+        """What the expressions of the decision have cost so far, in units of `Budget`."""
 
     def get(self, raw: Raw) -> Json:
         """The value of `raw`, not to be changed. Raises ExpressionFailed if it is not JSON that can be read."""
@@ -45,8 +47,13 @@ def build_input(step: StepPlan, run_input: Raw, outputs: Mapping[str, Raw], deco
     Give the same `decoded` to all calls of one decision. Raises ExpressionFailed.
     """
     if step.template is not None:
-        values, size = read(step.template.references, run_input, outputs, decoded or Decoded())
-        return Raw(_encode(step.template.fill(values, size, Budget())))
+        decoded = decoded or Decoded()
+        values, size = read(step.template.references, run_input, outputs, decoded)
+        budget = Budget()
+        try:
+            return Raw(_encode(step.template.fill(values, size, budget)))
+        finally:
+            decoded.spent += limits.EXPRESSION_COST_MAX - budget.left
     if not step.depends_on:
         return run_input
     if len(step.depends_on) == 1:

@@ -34,11 +34,13 @@ class OutMessage(NamedTuple):
 
 class Decided(NamedTuple):
     """`messages` go out in this order, as one batch or piece by piece. `notices`: step plans whose workers are told
-    that the run has ended, once that is committed. `needs`: payloads to load before the rest can be decided."""
+    that the run has ended, once that is committed. `needs`: payloads to load before the rest can be decided; `more`:
+    there is a rest that needs nothing, left for another decision so that this one does not hold up other runs."""
 
     messages: list[OutMessage]
     notices: list[StepPlan]
     needs: list[m.Ref]
+    more: bool = False
 
 
 class _Needs(Exception):
@@ -96,6 +98,7 @@ class _Decision:
         self.needs: list[m.Ref] = []
         self.notices: list[StepPlan] = []
         self.ended = False
+        self.more = False
 
     def emit(self, event: m.Event) -> None:
         self.events.append(event)
@@ -284,6 +287,9 @@ def _schedule(d: _Decision) -> None:
     ready = [step_id for step_id in retries if state.steps[step_id].due <= d.now]
     ready += state.ready
     for step_id in ready:
+        if d.decoded.spent > limits.DECISION_COST_MAX:
+            d.more = True
+            break
         _hand_out(d, step_id)
         if d.ended:
             return
@@ -434,7 +440,7 @@ def _messages(d: _Decision) -> Decided:
         timer = m.Timer(due, f"{d.first_n}-{due}")
         state.armed = timer
         messages.insert(0, OutMessage("timer", d.first_n, timer))
-    return Decided(messages, [], d.needs)
+    return Decided(messages, [], d.needs, d.more)
 
 
 def _decision(d: _Decision, n: int, events: list[m.Event], task: m.Task | None = None) -> m.Decision:
