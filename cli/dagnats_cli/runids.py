@@ -21,13 +21,13 @@ async def chosen_id(session: Session, noun: str, text: str | None) -> str:
 async def resolve_id(session: Session, text: str) -> str:
     """The run id that `text` is, or is a prefix of.
 
-    Raises NotFound if no run fits, Invalid with the candidates if several do or if it can be no run id.
+    Raises NotFound if no run fits, Invalid with the candidates if several do.
     """
     prefix = text.lower()
     if ids.is_run_id(prefix):
         return prefix
     if not prefix.isascii() or not prefix.isalnum() or len(prefix) > RUN_ID_LENGTH:
-        raise Invalid(f"{text[:80]!r} is no run id", [Problem("RUN_ID", "pattern", "letters and digits, at most 28")])
+        raise NotFound(f"there is no run {text[:80]!r}: a run id is letters and digits, at most {RUN_ID_LENGTH}")
     reply = await session.call(RUN_LIST, run.RunListRequest(prefix=prefix, limit=CANDIDATES_MAX + 1))
     found = reply.items
     if not found:

@@ -21,7 +21,7 @@ from msgspec import inspect
 from dagnats_gateway.media import EVENT_STREAM, JSON, YAML
 from dagnats_micro import Invalid, Problem, limits
 from dagnats_micro.endpoint import Endpoint
-from dagnats_micro.errors import TEXT_CHARS_MAX, refusal_of
+from dagnats_micro.errors import TEXT_CHARS_MAX, missing_or, refusal_of
 from dagnats_micro.schemas.common import Request
 from dagnats_micro.schemas.run import EventList
 
@@ -132,7 +132,9 @@ def _field(info: msgspec.structs.FieldInfo, *, as_text: bool = False) -> Field:
 
 
 def to_request(binding: Binding, received: Received) -> Request:
-    """The request struct. Raises Invalid with every problem found, each with its path and rule."""
+    """The request struct. Raises Invalid with every problem found, each with its path and rule; NotFound if all that
+    is wrong is an id or a name in the path that nothing can have.
+    """
     reading = _Reading()
     for field in binding.in_path:
         reading.take_text(field, field.name, received.path[field.name])
@@ -144,7 +146,8 @@ def to_request(binding: Binding, received: Received) -> Request:
     reading.take_idempotency_key(binding, received.idempotency_key)
     reading.require(binding.all_fields)
     if reading.problems:
-        raise Invalid("The request is not valid", reading.problems[: limits.PROBLEMS_MAX])
+        refusal = Invalid("The request is not valid", reading.problems[: limits.PROBLEMS_MAX])
+        raise missing_or(refusal, binding.endpoint.naming)
     request: Request = binding.endpoint.request(**reading.values)
     return request
 

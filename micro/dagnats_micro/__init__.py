@@ -12,6 +12,7 @@ from dagnats_core.errors import DagNatsError as DagNatsError
 from dagnats_core.errors import ErrorClass as ErrorClass
 from dagnats_core.errors import Forbidden as Forbidden
 from dagnats_core.errors import Invalid as Invalid
+from dagnats_core.errors import NotFound as NotFound
 from dagnats_core.errors import Problem as Problem
 from dagnats_core.errors import TooLarge as TooLarge
 from dagnats_core.errors import Unavailable as Unavailable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from dagnats_micro.schemas.common import Reply, Request
@@ -53,3 +54,8 @@ class Endpoint(NamedTuple, Generic[Req, Rep]):
     def dotted(self) -> str:
         """The name in prose and in code: `run.get`."""
         return f"{self.noun}.{self.verb}"
+
+    @property
+    def naming(self) -> frozenset[str]:
+        """The fields that say which thing is meant, if it may be missing: those in the path."""
+        return frozenset(re.findall(r"\{(\w+)\}", self.http.path)) if "not_found" in self.errors else frozenset()

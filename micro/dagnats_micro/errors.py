@@ -6,6 +6,8 @@ Codes and statuses come from the one table in `dagnats_core.errors`; docs/errors
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from dagnats_core import limits
@@ -92,6 +94,17 @@ def error_in(message: FastMessage) -> DagNatsError | None:
         text = message.header(ERROR_HEADER) or f"error {status}"
         row = next((row for row in ERROR_CLASSES.values() if str(row.http_status) == status), None)
         return error_of(ErrorReply(code=row.code if row else "internal", message=text))
+
+
+def missing_or(refusal: Invalid, naming: Collection[str]) -> Invalid | NotFound:
+    """`refusal`, or NotFound if all that is wrong is an id or a name that nothing can have.
+
+    Who asks for the run "nope" is told that there is none, not how run ids are made. `naming`: `Endpoint.naming`.
+    """
+    wrong = refusal.problems
+    if wrong and all(problem.rule == "pattern" and problem.path in naming for problem in wrong):
+        return NotFound(f"nothing has such a {wrong[0].path}", wrong)
+    return refusal
 
 
 def refusal_of(error: Exception) -> Invalid:

@@ -108,6 +108,7 @@ class Runner:
         self._handle: Callable[[Any], Any] = bound.handle
         self._asynchronous = asyncio.iscoroutinefunction(bound.handle)
         self._decode = msgspec.json.Decoder(bound.request or bound.endpoint.request).decode
+        self._naming = bound.endpoint.naming
         self._pool = pool
         self._subscription: Subscription | None = None
 
@@ -133,7 +134,7 @@ class Runner:
         try:
             request = self._decode(message.data or b"{}")
         except _DECODER_ERRORS as error:
-            self._refuse(message.reply, errors.refusal_of(error), started)
+            self._refuse(message.reply, errors.missing_or(errors.refusal_of(error), self._naming), started)
             return
         if self._asynchronous:
             self._pool.run(self._answer_later(message.reply, request, started))

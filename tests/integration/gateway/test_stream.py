@@ -111,7 +111,7 @@ async def test_errors_before_and_within_a_stream(gateway: Gateway) -> None:
 
     gateway.api.answers["run-events"] = refuse
     problem_of(await gateway.http.get(PATH, headers=SSE), 404, "not_found")
-    problem_of(await gateway.http.get("/runs/nope/events", headers=SSE), 400, "invalid")
+    problem_of(await gateway.http.get("/runs/nope/events", headers=SSE), 404, "not_found")
     headers = {**SSE, "last-event-id": "x"}
     assert problem_of(await gateway.http.get(PATH, headers=headers), 400, "invalid") == [("Last-Event-ID", "type")]
 

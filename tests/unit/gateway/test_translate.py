@@ -1,4 +1,4 @@
-"""Requests over HTTP become request structs; whatever is wrong is named, and nothing but Invalid is ever raised."""
+"""Requests over HTTP become request structs; whatever is wrong is named. Only Invalid and NotFound are raised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dagnats_gateway.media import JSON, YAML
 from dagnats_gateway.translate import Binding, Received, bind, to_request
-from dagnats_micro import Invalid, Problem, limits
+from dagnats_micro import Invalid, NotFound, Problem, limits
 from dagnats_micro.schemas import payload, run, wf, worker
 from dagnats_micro.table import BY_NAME, ENDPOINTS
 
@@ -70,7 +70,17 @@ def test_the_path_is_checked_like_everything_else() -> None:
         ("index", "range"),
         ("data", "value"),
     ]
-    assert problems("run-get", path={"run_id": RUN_ID + "\n"}) == [("run_id", "pattern")]
+
+
+@pytest.mark.parametrize("run_id", [RUN_ID + "\n", "nope", "", "%", "é" * 28])
+def test_an_id_that_no_run_can_have_names_no_run(run_id: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        translated("run-get", path={"run_id": run_id})
+    assert [(problem.path, problem.rule) for problem in caught.value.problems] == [("run_id", "pattern")]
+    assert problems("run-get", path={"run_id": run_id}, query=b"a=1") == [
+        ("run_id", "pattern"),
+        ("a", "unknown_field"),
+    ]
 
 
 def test_what_stands_in_the_path_stands_nowhere_else() -> None:
@@ -182,12 +192,12 @@ json_values = st.recursive(
     media=st.sampled_from([JSON, YAML]),
     text=cursors,
 )
-def test_nothing_but_invalid_is_raised(binding: Binding, query: bytes, body: bytes, media: str, text: str) -> None:
+def test_nothing_but_a_refusal_is_raised(binding: Binding, query: bytes, body: bytes, media: str, text: str) -> None:
     path = {field.name: text for field in binding.in_path}
     found: tuple[Problem, ...] = ()
     try:
         request = to_request(binding, Received(path, query, body, media, text))
-    except Invalid as refusal:
+    except (Invalid, NotFound) as refusal:
         found = refusal.problems
     else:
         assert isinstance(request, binding.endpoint.request)
