@@ -12,14 +12,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from dagnats_core import limits
-from dagnats_core.bus.message import find_header
 from dagnats_core.run import messages as m
 from dagnats_micro.index.store import DeadRow, RunRow
 
 LIVE = "running"
 LIST_MESSAGE_CHARS_MAX = 300
 """An error's text is cut here in the rows of lists; the run itself has all of it."""
-COPIED_FROM = "Nats-Stream-Source"
+_COPIED_FROM = b"\r\nNats-Stream-Source: "
 """The server's header of a sourced message: stream, sequence, filter, transform, origin subject, the source's hash."""
 
 
@@ -71,7 +70,7 @@ class Rows:
         self.positions = positions
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.archived) + len(self.large)
+        return len(self.runs) + len(self.archived)
 
     def take_message(self, stream: str, subject: str, seq: int, data: bytes) -> str | None:
         """A message of the run log: `in.start`, `out.ended` or `out.parked`. The run's id if it has ended."""
@@ -153,9 +152,12 @@ class Rows:
 
 def copy_of(headers: bytes, seq: int) -> Copy | None:
     """What a message of the archive is a copy of; None for something else (put there by hand)."""
-    words = (find_header(headers, COPIED_FROM) or "").split(" ")
-    tokens = words[4].split(".") if len(words) > 4 else []
-    return Copy(tokens[4], seq, int(words[1])) if len(tokens) == 7 and tokens[2] == "run" else None
+    start = headers.find(_COPIED_FROM)
+    if start < 0:
+        return None
+    words = headers[start + len(_COPIED_FROM) : headers.find(b"\r\n", start + 2)].split(b" ")
+    tokens = words[4].split(b".") if len(words) > 4 else []
+    return Copy(tokens[4].decode(), seq, int(words[1])) if len(tokens) == 7 and tokens[2] == b"run" else None
 
 
 def _dead_of(run_id: str, final: m.FinalRun) -> DeadRow:
