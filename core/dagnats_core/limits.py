@@ -60,6 +60,9 @@ ERROR_MESSAGE_CHARS_MAX = 4000
 DECISION_COST_MAX = 4_000_000
 """Units of expression work (about a second) after which a decision leaves the rest of its steps to the next one, so that
 one run with many costly expressions does not hold up the others of its engine."""
+ERROR_DETAILS_BYTES_MAX = 16 * KIB
+"""Larger details of an error are dropped: they are stored with the run, once more in its record, and shown."""
+WORKER_ID_LENGTH_MAX = 128
 SNAPSHOT_DECISIONS = 500
 """A run's state is snapshotted into its log every so many decisions: a fold reads at most about two of these."""
 MULTI_LAST_SUBJECTS_MAX = 1024

@@ -18,7 +18,7 @@ from dagnats_core import limits
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.publish import OutMessage as Publish
 from dagnats_core.bus.subjects import task_token
-from dagnats_core.errors import NotFound
+from dagnats_core.errors import NotFound, TooLarge
 from dagnats_core.flow.plan import StepPlan
 from dagnats_core.run import messages as m
 from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, park
@@ -203,7 +203,9 @@ class Actor:
     def _answer_to(self, request: Request) -> m.ReportAnswer:
         state, report = self.state, request.report
         assert state is not None
-        current = self._owns_step(request) and state.current(request.step, report.attempt, report.nonce)
+        if not self._owns_step(request):
+            return NOT_CURRENT
+        current = state.current(request.step, report.attempt, report.nonce)
         if report.kind == "claim":
             return GO if current else NOT_CURRENT
         if report.kind in ("started", "alive"):
@@ -290,10 +292,15 @@ class Actor:
     async def _offload(self, decided: Decided, unit: list[Publish], verdict: partial[None]) -> None:
         """A message that would exceed the server's max_payload keeps its large part in the payload store."""
         generation = self._generation
-        for i, message in enumerate(decided.messages):
-            if len(unit[i].data) > limits.MESSAGE_BYTES_MAX:
-                slim = await self._partition.offload(message.body)
-                unit[i] = self._encode(message._replace(body=slim))
+        try:
+            for i, message in enumerate(decided.messages):
+                if len(unit[i].data) > limits.MESSAGE_BYTES_MAX:
+                    slim = await self._partition.offload(message.body)
+                    unit[i] = self._encode(message._replace(body=slim))
+        except TooLarge as cause:
+            if generation == self._generation:
+                self.park_because(cause)
+            return
         if generation == self._generation:
             self._partition.commit(unit, verdict)
 

@@ -266,12 +266,12 @@ class Partition:
         return await self._insist(lambda: offload(self._parts.payloads, body))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask a store until it answers. That it does not hold something (NotFound) is an answer."""
+        """Ask a store until it answers. That it does not hold something, or never will (TooLarge), is an answer."""
         while True:
             self._check_not_over()
             try:
                 return await ask()
-            except NotFound:
+            except (NotFound, TooLarge):
                 raise
             except DagNatsError as error:
                 log.warning("a store does not answer, trying again", partition=self.number, error=str(error))

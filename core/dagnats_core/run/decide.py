@@ -70,8 +70,8 @@ def minter(secret: bytes) -> Mint:
 
 
 def digest_of(report: m.Report) -> str:
-    """What makes two reports of an attempt the same: kind, output, error. Not their times."""
-    h = hashlib.blake2b(report.kind.encode(), digest_size=10)
+    """What makes two reports of an attempt the same: kind, nonce, output, error. Not their times."""
+    h = hashlib.blake2b(f"{report.kind} {report.nonce} ".encode(), digest_size=10)
     if report.output is not UNSET:
         h.update(bytes(report.output))
     if report.output_ref is not None:
@@ -217,7 +217,7 @@ def _fail(
         m.StepFailed(
             step=step_id,
             attempt=step.attempt,
-            error=m.ErrorInfo(error.code, error.message[: limits.ERROR_MESSAGE_CHARS_MAX], step_id, error.details),
+            error=_clip(error, step_id),
             worker_id=report.worker_id if report else step.worker_id,
             digest=digest,
             started_at=_clock(d, report.started_at if report else step.started_at or step.queued_at),
@@ -227,6 +227,15 @@ def _fail(
     )
     if not retry_at:
         _end(d, "failed", d.state.steps[step_id].error)
+
+
+def _clip(error: m.ErrorInfo, step_id: str) -> m.ErrorInfo:
+    """A worker's error as it is stored: bounded, and with its step."""
+    details = error.details
+    if details is not UNSET and memoryview(details).nbytes > limits.ERROR_DETAILS_BYTES_MAX:
+        details = UNSET
+    code, message = error.code[: limits.NAME_LENGTH_MAX], error.message[: limits.ERROR_MESSAGE_CHARS_MAX]
+    return m.ErrorInfo(code, message, step_id, details)
 
 
 # ---- time

@@ -7,10 +7,12 @@ a change of meaning gets a new version. Times are milliseconds since the Unix ep
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+
+from dagnats_core import limits
 
 FORMAT = 1
 NULL = Raw(b"null")
@@ -297,7 +299,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: Literal["claim", "started", "alive", "completed", "failed", "worker_lost"]
     attempt: int
     nonce: str
-    worker_id: str = ""
+    worker_id: Annotated[str, msgspec.Meta(max_length=limits.WORKER_ID_LENGTH_MAX)] = ""
     started_at: int = 0
     ended_at: int = 0
     output: Raw | UnsetType = UNSET
