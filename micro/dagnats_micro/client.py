@@ -31,6 +31,9 @@ DISCOVERY_WAIT_S = 0.3
 """How long instances are given to answer a discovery ping; leaf links add their round trip."""
 AGAIN_DELAY_S = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 """Pauses before a request is sent again that nobody took, or whose connection broke; then the error is raised."""
+CALLS_IN_FLIGHT = 1024
+"""Calls of one client that are out at a time; those that wait for something to happen do not count. More would be told
+`busy`, where one program starts ten thousand runs at once."""
 CHUNKS_IN_FLIGHT = 4
 STARTS_PER_S_MIN = 50
 """What `run.start-many` is given time for."""
@@ -60,6 +63,7 @@ class MicroClient:
         self.connection = connection
         self.site = site
         self._subjects = Subjects(site)
+        self._turn = asyncio.Semaphore(CALLS_IN_FLIGHT)
 
     async def call(self, endpoint: Endpoint[Req, Rep], request: Req, timeout_s: float | None = None) -> Rep:
         """Ask and be answered. Default timeout: 5 s, and what the request itself asks for (waits, many starts).
@@ -75,7 +79,11 @@ class MicroClient:
             raise TooLarge(f"the request has {len(body)} bytes: more than {most} (MESSAGE_BYTES_MAX)")
         if timeout_s is None:
             timeout_s = _usual_timeout_s(request)
-        message = await self._ask(endpoint, request, body, timeout_s)
+        if getattr(request, "wait_ms", 0):
+            message = await self._ask(endpoint, request, body, timeout_s)
+        else:
+            async with self._turn:
+                message = await self._ask(endpoint, request, body, timeout_s)
         error = errors.error_in(message)
         if error is not None:
             raise error

@@ -20,14 +20,14 @@ from dagnats_core.bus.subjects import Subjects
 from dagnats_core.engine.committer import Committer
 from dagnats_core.engine.definitions import Definitions
 from dagnats_core.engine.payloads import Payloads
-from dagnats_core.errors import Conflict, Invalid, Problem, TimedOut
+from dagnats_core.errors import Conflict, Invalid, Problem, TimedOut, Unavailable
 from dagnats_core.run import messages as m
 from dagnats_micro.runs import Runs
 from dagnats_micro.values import checked
 
 SEED_BYTES_MAX = limits.MESSAGE_BYTES_MAX - limits.INLINE_BYTES_MAX - 64 * limits.KIB
 """What the seed of a retried run may take of `in.start`, beside the run's input and its tags."""
-PUBLISH_TRIES = 3
+PUBLISH_TRIES = 2
 """A publish that timed out may be stored: it is sent again, and the server says which it was."""
 
 _NEW = b"Nats-Expected-Last-Subject-Sequence: 0\r\n"
@@ -162,7 +162,9 @@ class Starter:
                     return Started(run_id, start.version, start.at, known.status, True)
                 if known is not None:
                     return _known(run_id, start, known)
-        raise TimedOut(f"whether run {run_id} was started is unknown: the log does not answer")
+        if unknown:
+            raise TimedOut(f"whether run {run_id} was started is unknown: the log does not answer")
+        raise Unavailable("the log refuses new runs now: try again")
 
     def _commit(self, partition: int, message: OutMessage) -> asyncio.Future[None]:
         done: asyncio.Future[None] = self._loop.create_future()

@@ -35,9 +35,12 @@ class DeadLetters:
     async def replay(self, request: dlq.ReplayRequest) -> dlq.ReplayReply:
         """Start the run again. A parked run is cancelled for it: only one of the two shall go on."""
         dead = await self._api.index.find_dead(request.id)
+        replay_id = self._api.starter.id_of_repeat(request.id, REPLAY_KEY)
         if dead is None:
-            raise NotFound(f"there is no dead letter {request.id}")
-        if dead.replayed_by not in (None, self._api.starter.id_of_repeat(request.id, REPLAY_KEY)):
+            if await self._api.runs.find_listed(replay_id) is None:
+                raise NotFound(f"there is no dead letter {request.id}")
+            return dlq.ReplayReply(run_id=replay_id, retry_of=request.id, created=False)
+        if dead.replayed_by not in (None, replay_id):
             raise Conflict(f"dead letter {request.id} was run again already, as run {dead.replayed_by}")
         final = await self._api.runs.get(request.id)
         started = await self._api.starter.again(final, reuse=True, key=REPLAY_KEY)

@@ -100,7 +100,7 @@ UPDATE runs SET status = 'paused', error = item.value->>5 FROM json_each(?) AS i
 WHERE run_id = item.value->>0 AND ended_at = 0 AND item.value->>1 = 'parked'
 """
 _UNDEAD = """
-DELETE FROM dead WHERE run_id IN
+DELETE FROM dead WHERE replayed_by IS NULL AND run_id IN
   (SELECT value->>0 FROM json_each(?) WHERE value->>3 IN ('completed', 'cancelled'))
 """
 _REPLAYED = """

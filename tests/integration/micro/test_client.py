@@ -13,7 +13,7 @@ from dagnats_core.errors import Busy, DagNatsError, NotFound, TooLarge, Unavaila
 from dagnats_micro.client import MicroClient
 from dagnats_micro.schemas import run, system, wf
 from dagnats_micro.schemas.common import Empty, PayloadRef
-from dagnats_micro.table import RUN_EVENTS, SYSTEM_HEALTH, WF_REGISTER, WF_START
+from dagnats_micro.table import RUN_EVENTS, SYSTEM_HEALTH, SYSTEM_INFO, WF_REGISTER, WF_START
 from tests.support.bus import open_connection, unique
 from tests.support.fake_api import FakeApi
 from tests.support.micro import ApiSite
@@ -131,3 +131,8 @@ async def test_the_largest_payload_goes_and_comes(api_site: ApiSite) -> None:
     data = bytes(range(251)) * (limits.PAYLOAD_BYTES_MAX // 251)
     ref = await api_site.client.put_payload(data)
     assert await api_site.client.get_payload(ref) == data
+
+
+async def test_ten_thousand_calls_at_once_are_no_trouble(api_site: ApiSite) -> None:
+    replies = await asyncio.gather(*(api_site.client.call(SYSTEM_INFO, Empty()) for _ in range(10_000)))
+    assert {reply.site for reply in replies} == {api_site.info.site}

@@ -348,6 +348,12 @@ async def test_a_parked_run_is_a_dead_letter_and_its_replay_ends_it(site: ApiSit
     assert (letter.kind, letter.error.message) == ("parked", "the log is damaged")
     reply = await site.client.call(DLQ_REPLAY, dlq.ReplayRequest(id=run_id))
     assert m.decode_cancel(await until(site, run_id, "cancel")).reason == f"replayed as run {reply.run_id}"
+    error = m.ErrorInfo("cancelled", "replayed")
+    await site.end(run_id, final=final_of(await site.get(run_id), "cancelled", error=error))
+    again = await site.client.call(DLQ_REPLAY, dlq.ReplayRequest(id=run_id))
+    assert (again.run_id, again.created) == (reply.run_id, False)
+    (letter,) = (await site.client.call(DLQ_LIST, dlq.DeadLetterListRequest(replayed=True))).items
+    assert letter.replayed_by == reply.run_id
 
 
 async def test_dead_letters_page(site: ApiSite) -> None:
