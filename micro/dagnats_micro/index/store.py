@@ -234,9 +234,9 @@ class IndexStore:
             if batch.runs:
                 runs = _json(batch.runs)
                 execute(_PUT_RUNS, runs)
-                execute(_UNDEAD, runs)
                 if any(row.retry_of for row in batch.runs):
                     execute(_REPLAYED, runs)
+                execute(_UNDEAD, runs)
             if batch.dead:
                 dead = _json(batch.dead)
                 execute(_PUT_DEAD, dead)
