@@ -45,12 +45,17 @@ def connect_options(config: Config, name: str) -> ConnectOptions:
     return ConnectOptions(urls=urls, name=name, creds_file=str(config.creds) if config.creds else None)
 
 
-def site_settings(config: Config, site_id: str | None = None) -> SiteSettings:
-    """What the site is made with, or must be."""
+def site_settings(config: Config, own_site_id: str | None = None) -> SiteSettings:
+    """What the site is made with, or must be. `own_site_id`: what a store of the program's own calls its site."""
     from dagnats_core.bus.setup import SiteSettings
 
     retention_ms = config.archive_retention // timedelta(milliseconds=1)
-    return SiteSettings(site_id=site_id, durability=config.durability.value, retention_ms=retention_ms)
+    return SiteSettings(
+        site_id=own_site_id,
+        adopt=own_site_id is not None,
+        durability=config.durability.value,
+        retention_ms=retention_ms,
+    )
 
 
 async def start_site(

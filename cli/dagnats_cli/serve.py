@@ -35,6 +35,7 @@ async def compose(stack: Stack, config: Config) -> None:
     options = ConnectOptions(urls=(server.url,), name="dagnats-serve")
     wanted = parts.site_settings(config, server.site_id)
     connection, site = await parts.start_site(stack, config, options, wanted)
+    server.adopt(site.site_id)
     await parts.start_engine(stack, connection, site, alone=True)
     api = await parts.start_api(stack, connection, site, "serve", config.data_dir / "index")
     http = await parts.start_http(stack, connection, config)

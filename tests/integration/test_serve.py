@@ -98,6 +98,17 @@ def test_what_was_registered_is_there_after_a_restart(start_serve: StartServe, t
     assert (found["run_id"], found["status"]) == (started["run_id"], "running")
 
 
+def test_a_site_that_an_engine_was_first_to_make_is_its_own(start_serve: StartServe, tmp_path: Path) -> None:
+    serve = start_serve()
+    made = json.loads(cli(serve.ready()["nats_url"], "system", "info", "--json").stdout)["site_id"]
+    assert serve.stop() == 0
+    record = tmp_path / "data" / "site.json"
+    record.write_text(record.read_text().replace(made, "what-serve-would-have-called-it"))
+    again = start_serve()
+    assert json.loads(cli(again.ready()["nats_url"], "system", "info", "--json").stdout)["site_id"] == made
+    assert json.loads(record.read_text())["site_id"] == made
+
+
 def test_without_http(start_serve: StartServe) -> None:
     serve = start_serve("--no-http")
     ready = serve.ready()

@@ -39,6 +39,9 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     site_id: str | None = None
     """The id that the site must have. None takes any, and draws one for a new site."""
+    adopt: bool = False
+    """The store is this program's own, so whoever made the site on it first (an engine that was waiting for the server)
+    made this program's site: its id is right, whatever `site_id` says."""
     durability: Literal["always", "1s", "os"] = "always"
     replicas: int | None = None
     """None: 3, or 1 where the server is not clustered."""
@@ -282,7 +285,7 @@ def _check(info: SiteInfo, settings: SiteSettings) -> None:
         )
     if not info.site_id or info.format < 1 or info.partitions < 1 or info.shards < 1:
         raise Conflict(f"the run stream of site {info.site} was not made by dagnats: its metadata is missing")
-    if settings.site_id not in (None, info.site_id):
+    if not settings.adopt and settings.site_id not in (None, info.site_id):
         raise Conflict(
             f"two sites are called {info.site}: {settings.site_id} is expected here, "
             f"{info.site_id} is what JetStream holds"

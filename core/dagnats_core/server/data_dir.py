@@ -1,7 +1,7 @@
 """Whose data this is: lock, mode and site of a data dir. What JetStream stores in it is not touched here.
 
     <data dir>/          made with 0700
-      site.json          mode, site and generated site id: written once, checked at every start
+      site.json          mode, site and site id: checked at every start
       serve.lock         held while a `serve` lives on this data dir; says who it is
       store.lock         held until the nats-server of that `serve` is gone, too: it inherits the descriptor
       jetstream/         the store
@@ -30,6 +30,8 @@ import msgspec
 from dagnats_core import limits
 from dagnats_core.errors import Conflict, Unavailable
 
+SITE_FILE = "site.json"
+
 
 class Mode(StrEnum):
     """How the store was made: nats-server deletes the streams of the one when it is started as the other."""
@@ -45,7 +47,7 @@ class SiteRecord(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     site: str
     site_id: str
-    """32 hex characters, made once: tells two sites of the same name apart."""
+    """Tells two sites of the same name apart: 32 hex characters, or what stands in the store."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -84,6 +86,12 @@ class DataDir:
                 raise
         except OSError as error:
             raise Unavailable(f"the data dir {path} cannot be used: {error}") from error
+
+    def adopt(self, site_id: str) -> None:
+        """The store holds a site with this id: so that is the site of this data dir."""
+        if site_id != self.record.site_id:
+            self.record = msgspec.structs.replace(self.record, site_id=site_id)
+            _write_durably(self.path / SITE_FILE, msgspec.json.encode(self.record))
 
     def close(self) -> None:
         """Let go of the data dir. The store stays locked as long as a nats-server holds its descriptor."""
@@ -139,7 +147,7 @@ async def _wait_for_store(path: Path) -> int:
 
 
 def _read_or_make_record(path: Path, site: str, mode: Mode) -> SiteRecord:
-    file = path / "site.json"
+    file = path / SITE_FILE
     try:
         record = msgspec.json.decode(file.read_bytes(), type=SiteRecord)
     except FileNotFoundError:

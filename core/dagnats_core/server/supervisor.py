@@ -78,6 +78,11 @@ class EmbeddedServer(ServiceBase):
         assert self._data_dir is not None, "the embedded server is not running"
         return self._data_dir.record.site_id
 
+    def adopt(self, site_id: str) -> None:
+        """The site that stands in the store has this id; the data dir remembers it. Only while it runs."""
+        assert self._data_dir is not None, "the embedded server is not running"
+        self._data_dir.adopt(site_id)
+
     @property
     def pid(self) -> int | None:
         """The process id of the nats-server, None while there is none."""

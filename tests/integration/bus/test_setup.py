@@ -116,6 +116,12 @@ async def test_another_site_of_the_same_name_names_both_ids(connection: Connecti
         await ensure(connection, topology, SiteSettings(site_id="theirs"))
 
 
+async def test_who_owns_the_store_takes_the_site_that_stands_on_it(connection: Connection, topology: Topology) -> None:
+    first = await ensure(connection, topology, SiteSettings())
+    owner = await ensure(connection, topology, SiteSettings(site_id="mine", adopt=True))
+    assert owner.site_id == first.site_id != "mine"
+
+
 async def test_a_site_of_a_newer_format_is_refused(connection: Connection, topology: Topology) -> None:
     await ensure(connection, topology, SiteSettings())
     run = await config(connection, topology.run_streams[0])

@@ -27,6 +27,16 @@ async def test_it_is_made_private_and_keeps_its_identity(tmp_path: Path) -> None
     assert [file.name for file in path.glob("*.partial")] == []
 
 
+async def test_it_remembers_the_id_of_the_site_that_stands_in_its_store(tmp_path: Path) -> None:
+    first = await DataDir.open(tmp_path, "berlin")
+    first.adopt("made-by-an-engine")
+    first.close()
+    second = await DataDir.open(tmp_path, "berlin")
+    second.close()
+    assert second.record == first.record
+    assert (second.record.site, second.record.site_id) == ("berlin", "made-by-an-engine")
+
+
 async def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
     first = await DataDir.open(tmp_path, "local")
     with pytest.raises(Conflict, match=rf"is in use by process {os.getpid()} on \S+ since 20\d\d-\S+\+00:00"):
