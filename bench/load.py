@@ -1,4 +1,5 @@
-"""The load: runs that are started by the public client, one by one or as many as the system takes."""
+"""The load: runs that are started by the public client, one by one (`start`) or as many as the system takes
+(`start_many`)."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import NamedTuple
 
 from bench.shapes import Shape
 from bench.system import System
-from dagnats import Client
+from dagnats import Client, DagNatsError
 from dagnats_core.bus.jetstream import ConsumerInfo, api
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.bus.topology import Topology
 
-STARTS_IN_FLIGHT = 256
+STARTS_A_REQUEST = 50
+REQUESTS_IN_FLIGHT = 8
 INPUT = {"text": "x" * 100}
 
 
@@ -35,13 +37,16 @@ async def saturated(client: Client, system: System, shape: Shape, runs: int) -> 
     stored, size = await stored_messages(client)
     cpu = system.cpu_s()
     began = time.perf_counter()
-    gate = asyncio.Semaphore(STARTS_IN_FLIGHT)
+    gate = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
 
-    async def start() -> None:
+    async def start(count: int) -> None:
         async with gate:
-            await client.start(shape.workflow.name, INPUT)
+            for run in await client.start_many(shape.workflow.name, [INPUT] * count):
+                if isinstance(run, DagNatsError):
+                    raise run
 
-    await asyncio.gather(*(start() for _ in range(runs)))
+    batches = [min(STARTS_A_REQUEST, runs - first) for first in range(0, runs, STARTS_A_REQUEST)]
+    await asyncio.gather(*(start(count) for count in batches))
     while await client.count(workflow=shape.workflow.name, status="completed") < ended + runs:
         await asyncio.sleep(0.02)
     took = time.perf_counter() - began

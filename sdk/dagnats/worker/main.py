@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ def main(worker: Worker, argv: Sequence[str] | None) -> int:
 
     async def compose(stack: Stack) -> None:
         await stack.start("worker", worker)
+        gc.collect()
+        gc.freeze()  # what the start made is there to stay: the collector need not walk it again and again
 
     return run(compose, loop_factory=_new_event_loop)
 
