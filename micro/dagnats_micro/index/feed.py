@@ -17,10 +17,13 @@ from dagnats_core.bus.consume import OrderedReader
 from dagnats_core.bus.message import FastMessage
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.bus.topology import Topology
+from dagnats_core.errors import DagNatsError
 from dagnats_micro.index.rows import Rows, copy_of
 
 ROWS_MAX = 100_000
 """Rows in memory above which messages are let go."""
+
+RETRY_S = 1.0
 
 log = structlog.get_logger("dagnats.index")
 
@@ -104,6 +107,15 @@ class Feed:
         self._resumed.set()
 
     async def _follow_archive(self) -> None:
+        while True:
+            try:
+                await self._begin_archive()
+                return
+            except DagNatsError as error:
+                log.warning("the archive cannot be read now", error=error.message)
+                await asyncio.sleep(RETRY_S)
+
+    async def _begin_archive(self) -> None:
         for stream in self._topology.run_streams:
             await self._read_to_its_end(stream)
         archive = self._topology.archive_stream

@@ -44,6 +44,7 @@ FLUSH_AT_ONCE_ROWS = 200
 CATCH_UP_S = 1.0
 """How long a question waits for the index; then it is told how old the answer is."""
 SURE_S = 3.0
+"""How long one attempt to catch up may take, and how long a start with a request id waits for it."""
 RETRY_S = 1.0
 RETENTION_EVERY_S = 60.0
 DROP_ROWS = 2_000
@@ -224,7 +225,8 @@ class Index(ServiceBase):
         if len(self._feed.rows) > FLUSH_AT_ONCE_ROWS:
             await asyncio.sleep(self._flushed_at + FLUSH_PAUSE_S - began)
         while True:
-            await self._feed.catch_up()
+            async with asyncio.timeout(SURE_S):  # a reader that was replaced meanwhile never catches up
+                await self._feed.catch_up()
             let_go = self._feed.full
             await self._flush()
             if not let_go:
@@ -274,7 +276,7 @@ class Index(ServiceBase):
         """Forget runs whose record the archive has dropped."""
         while True:
             await asyncio.sleep(RETENTION_EVERY_S)
-            with suppress(DagNatsError):
+            with suppress(DagNatsError, sqlite3.Error):
                 await self.retain()
 
     async def retain(self) -> int:

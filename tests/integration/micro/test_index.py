@@ -168,6 +168,26 @@ async def test_an_index_that_cannot_keep_up_says_how_old_it_is(site: ApiSite, mo
     assert (await index.find_surely(run_id)) is not None
 
 
+async def test_an_attempt_that_hangs_does_not_hold_up_the_next(site: ApiSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = await site.start()
+    index = site.service._api.index  # type: ignore[union-attr]
+    catch_up = index._feed.catch_up
+    attempts = 0
+
+    async def stuck_once() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.Event().wait()
+        await catch_up()
+
+    monkeypatch.setattr(index._feed, "catch_up", stuck_once)
+    monkeypatch.setattr(projection, "SURE_S", 0.05)
+    _, age_ms = await index.list_runs(RunQuery(), 10)
+    assert age_ms > 0
+    assert await statuses(index) == {run_id: "running"}
+
+
 async def test_a_cut_is_healed_and_nothing_is_missed(nats_server: NatsServer) -> None:
     async with open_site(nats_server, unique("api-")) as site:
         await site.register()
