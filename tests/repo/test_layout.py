@@ -13,7 +13,7 @@ PACKAGES = ("core/dagnats_core", "micro/dagnats_micro", "gateway/dagnats_gateway
 FILE_LINES_MAX = 320
 FUNCTION_LINES_MAX = 75
 LONG_FILES: dict[str, int] = {
-    "core/dagnats_core/run/decide.py": 480,
+    "core/dagnats_core/run/decide.py": 500,
     "core/dagnats_core/run/messages.py": 420,
     "core/dagnats_core/run/state.py": 450,
     "core/dagnats_core/engine/partition.py": 420,
