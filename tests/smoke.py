@@ -1,4 +1,4 @@
-"""Installs a wheel into a fresh environment and runs a real workflow with nothing else there: `python tests/smoke.py WHEEL`."""
+"""Installs a wheel alone into a fresh environment and runs a real workflow: `python tests/smoke.py WHEEL`."""
 
 from __future__ import annotations
 

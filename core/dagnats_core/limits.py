@@ -58,8 +58,8 @@ REQUEST_ID_LENGTH_MAX = 256
 ERROR_MESSAGE_CHARS_MAX = 4000
 """A worker's error text is cut here: it is stored with the run and shown in lists."""
 DECISION_COST_MAX = 4_000_000
-"""Units of expression work (about a second) after which a decision leaves the rest of its steps to the next one, so that
-one run with many costly expressions does not hold up the others of its engine."""
+"""Units of expression work (about a second) after which a decision leaves the rest of its steps to the next one, so
+that one run with many costly expressions does not hold up the others of its engine."""
 ERROR_DETAILS_BYTES_MAX = 16 * KIB
 """Larger details of an error are dropped: they are stored with the run, once more in its record, and shown."""
 WORKER_ID_LENGTH_MAX = 128
