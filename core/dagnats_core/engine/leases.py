@@ -2,6 +2,9 @@
 
 An engine that renews its key holds every partition whose key names it. A lease protects nothing by itself: the stamp in
 the log does (PROTOCOL.md). It only says who should try, and until when answers that need no write may be given.
+
+The server takes a key away after its TTL, but not always: nats-server 2.15 forgets the TTL of some messages when it is
+killed, and their keys stand for ever. So a key that was not renewed for that long by our own clock counts for nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ class Leases:
         self._bucket = bucket
         self._engine_id = engine_id
         self._loop = asyncio.get_running_loop()
+        self._renewed: dict[str, tuple[int, float]] = {}
+        """For each engine's key its revision, and when that was first seen."""
 
     async def renew(self) -> float:
         sent = self._loop.time()
@@ -32,13 +37,27 @@ class Leases:
 
     async def read(self) -> Holdings:
         entries = await self._bucket.entries(">")
-        engines = frozenset(key[len("engine.") :] for key in entries if key.startswith("engine."))
+        keys = {key: entry.revision for key, entry in entries.items() if key.startswith("engine.")}
+        lapsed = self._lapsed(keys)
+        for key in lapsed:
+            with suppress(WrongSequence):
+                await self._bucket.delete(key, revision=keys[key])
+        engines = frozenset(key[len("engine.") :] for key in keys.keys() - lapsed)
         partitions = {
             int(key[len("partition.") :]): Holding(entry.value.decode(), entry.revision)
             for key, entry in entries.items()
             if key.startswith("partition.")
         }
         return Holdings(engines, partitions)
+
+    def _lapsed(self, keys: dict[str, int]) -> set[str]:
+        """The keys that nobody has renewed for a TTL."""
+        now, before = self._loop.time(), self._renewed
+        self._renewed = {
+            key: before[key] if key in before and before[key][0] == revision else (revision, now)
+            for key, revision in keys.items()
+        }
+        return {key for key, (_, since) in self._renewed.items() if now - since > TTL_S}
 
     async def claim(self, partition: int, holding: Holding | None, *, by_force: bool = False) -> bool:
         # `read` may lag behind on a replica: the leader knows whether the holder's key is really gone.

@@ -114,7 +114,7 @@ class Ownership:
         holdings = await self._leases.read()
         if self._alone:
             self._dead, self._alone = holdings.engines - {self._parts.engine_id}, False
-            self._dead_until = self._loop.time() + TTL_S
+            self._dead_until = self._loop.time() + TTL_S + RENEW_S
         elif self._loop.time() > self._dead_until:
             self._dead = frozenset()
         for number, partition in list(self.owned.items()):

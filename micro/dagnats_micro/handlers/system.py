@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dagnats_core import __version__
+from dagnats_core import __version__, limits
 from dagnats_core.bus.jetstream import StreamInfo
 from dagnats_core.bus.jetstream import api as jetstream
 from dagnats_core.errors import DagNatsError
@@ -20,6 +20,8 @@ from dagnats_micro.schemas import system
 from dagnats_micro.schemas.common import Empty
 
 CHECK_S = 2.0
+CLOCK_SKEW_MS = limits.MINUTE_MS
+"""An engine whose key was renewed so long ago is gone, even if the clocks of server and API differ."""
 MAY_LOSE = {
     "always": "nothing: every acknowledged message is on the disk",
     "1s": "up to one second of acknowledged messages if the machine loses power; nothing if a process dies",
@@ -78,7 +80,8 @@ class System:
         await jetstream(self._api.connection, f"STREAM.INFO.{stream}", None, StreamInfo)
 
     async def _engine(self) -> None:
-        if not await self._api.leases.entries("engine.*"):
+        oldest = now_ms() - CLOCK_SKEW_MS  # a nats-server that was killed may have forgotten a dead engine's TTL
+        if not any(entry.time_ms > oldest for entry in (await self._api.leases.entries("engine.*")).values()):
             raise DagNatsError("no engine lives: runs are accepted and stand still")
 
     async def _index(self) -> None:

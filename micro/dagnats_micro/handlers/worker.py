@@ -14,7 +14,7 @@ from dagnats_core.bus.subjects import task_token
 from dagnats_core.errors import Invalid, Problem
 from dagnats_core.ids import is_task
 from dagnats_micro import table
-from dagnats_micro.api import Api
+from dagnats_micro.api import Api, now_ms
 from dagnats_micro.paging import key_of, next_cursor, page_of
 from dagnats_micro.present import timestamp
 from dagnats_micro.runner import Bound
@@ -65,7 +65,10 @@ class Workers:
         after = key_of(request.cursor, tuple[str])
         entries = await self._api.workers.entries()
         items = []
+        oldest = now_ms() - limits.WORKER_TTL_MS
         for worker_id, entry in sorted(entries.items()):
+            if entry.time_ms < oldest:
+                continue  # a nats-server that was killed may have forgotten the key's TTL
             beat = _decode_beat(entry.value)
             tasks = sorted({task.task for task in beat.tasks})
             if (after is not None and worker_id <= after[0]) or request.task not in (None, *tasks):
