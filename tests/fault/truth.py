@@ -249,12 +249,12 @@ class Truth(Watcher):
         run, report = self.runs.get(asked.run_id), asked.report
         if run is None or report is None or run.cleaned:
             return
-        told = f"{asked.worker} {report.kind} of {asked.step}.{report.attempt} of {asked.run_id}: {answer.answer} by {engine}"
+        what = f"{report.kind} of {asked.step}.{report.attempt} of {asked.run_id}"
+        told = f"{asked.worker} {what}: {answer.answer} by {engine}"
         step = run.steps.get(asked.step)
         owned = step is not None and step.token == asked.token
-        if answer.answer != "not_current" and (
-            step is None or not owned or step.nonces.get(report.attempt) != report.nonce
-        ):
+        handed_out = owned and step is not None and step.nonces.get(report.attempt) == report.nonce
+        if answer.answer != "not_current" and not handed_out:
             raise self.world.broken("P3", f"{told}, to somebody who was not handed that attempt")
         still = owned and run.current(asked.step, report.attempt, report.nonce)
         if answer.answer == "not_current" and asked.current and still:
