@@ -17,6 +17,7 @@ from dagnats.runs import RunHandle
 from dagnats_core import limits
 from dagnats_core.bus.connection import Connection, connect
 from dagnats_core.errors import DagNatsError
+from dagnats_core.telemetry.logs import log_warnings_only
 from dagnats_micro.client import MicroClient, resolve_site
 from dagnats_micro.errors import error_of
 from dagnats_micro.schemas import dlq, system, wf, worker
@@ -270,6 +271,7 @@ class Connecting:
         options = msgspec.structs.replace(
             connect_options(nats_url, creds, "dagnats-client"), connect_timeout_s=timeout_s
         )
+        log_warnings_only()
         connection = await connect(options)
         try:
             return Client(connection, await resolve_site(connection, wanted_site(site)))

@@ -46,8 +46,22 @@ def configure_logs(
     log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO, stream: TextIO | None = None
 ) -> None:
     """Set up all logging of this process, to `stream` or standard error. A program calls it once, first."""
-    out = sys.stderr if stream is None else stream
     level_number = logging.getLevelNamesMapping()[level.name]
+    _configure_structlog(log_format, level_number, sys.stderr if stream is None else stream)
+    root = logging.getLogger()
+    root.handlers = [_FromStandardLibrary()]
+    root.setLevel(level_number)
+
+
+def log_warnings_only() -> None:
+    """For a library inside somebody's program: unless the program set up structlog, whose own default is to print
+    everything to standard output, warnings go to standard error and all else is left out.
+    """
+    if not structlog.is_configured():
+        _configure_structlog(LogFormat.AUTO, logging.WARNING, sys.stderr)
+
+
+def _configure_structlog(log_format: LogFormat, level_number: int, out: TextIO) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -62,9 +76,6 @@ def configure_logs(
         logger_factory=lambda *names: _Output(names[0] if names else "dagnats", out),
         cache_logger_on_first_use=False,
     )
-    root = logging.getLogger()
-    root.handlers = [_FromStandardLibrary()]
-    root.setLevel(level_number)
 
 
 class _Output:

@@ -27,6 +27,7 @@ from dagnats_core.bus.connection import Connection, ConnectOptions, connect
 from dagnats_core.bus.subjects import Subjects
 from dagnats_core.errors import DagNatsError
 from dagnats_core.lifecycle import ServiceBase
+from dagnats_core.telemetry.logs import log_warnings_only
 from dagnats_micro.client import MicroClient, resolve_site
 from dagnats_micro.schemas import worker as schemas
 from dagnats_micro.schemas.wf import RegisterRequest
@@ -75,6 +76,7 @@ class Session(ServiceBase):
 
     async def _start(self) -> None:
         plan = self._plan
+        log_warnings_only()
         connection = await persist(lambda: connect(plan.options), "connect to NATS")
         self._stack.push_async_callback(connection.close)
         self._stack.push_async_callback(_flush, connection)

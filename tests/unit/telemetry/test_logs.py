@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagnats_core.telemetry.logs import LogFormat, LogLevel, configure_logs
+from dagnats_core.telemetry.logs import LogFormat, LogLevel, configure_logs, log_warnings_only
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +138,24 @@ def test_a_closed_stream_is_no_error() -> None:
     out.close()
     structlog.get_logger("x").info("nobody hears this")
     assert sys.exc_info() == (None, None, None)
+
+
+def test_a_library_prints_nothing_but_warnings_and_those_to_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    log_warnings_only()
+    structlog.get_logger("dagnats").info("noise")
+    structlog.get_logger("dagnats").warning("trouble")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "noise" not in err
+    assert "trouble" in err
+
+
+def test_a_program_that_set_up_its_logs_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.reset_defaults()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory())
+    log_warnings_only()
+    structlog.get_logger("dagnats").info("mine")
+    assert "mine" in capsys.readouterr().out
