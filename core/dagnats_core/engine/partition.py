@@ -37,7 +37,7 @@ log = structlog.get_logger("dagnats.engine")
 ENDED_KEPT_MAX = 256
 """Ended runs a partition keeps in memory, so that repeated reports are answered without reading the log."""
 RESTAMP_S = limits.HOT_MS_MIN / limits.SECOND_MS / 2
-"""An owner whose partition moves stamps anew so often, so that an old stamp does not hold the cleaner's purge back."""
+"""An owner stamps anew so often, so that an old stamp, also of an idle partition, does not hold the purge back."""
 RETRY_S = 1.0
 """How long to wait after the store refused a message that it may take later (no room, no leader)."""
 
@@ -361,12 +361,14 @@ class Partition:
         self._pending.pop(seq, None)
 
     def write_floor(self) -> None:
-        """Store how far the inputs are done, if that moved."""
-        done = next(iter(self._pending)) - 1 if self._pending else self._read_seq
-        if not self.owned or self._floor_in_flight or done <= self._floor:
+        """Store how far the inputs are done, if that moved; and now and then a new stamp."""
+        if not self.owned or self._floor_in_flight:
             return
         if self._loop.time() - self._stamped_at > RESTAMP_S:
             self._unsure()
+            return
+        done = next(iter(self._pending)) - 1 if self._pending else self._read_seq
+        if done <= self._floor:
             return
         self._floor_in_flight = True
         data = m.encode(m.Floor(m.FORMAT, done))
