@@ -211,7 +211,9 @@ def draw(seed: int) -> Scenario:
     odds = 0.0 if calm else random.choice((0.15, 0.3, 0.5))
     return Scenario(
         seed=seed,
-        runs=[_run(random, i, partitions, horizon_s) for i in range(6 if cleans else random.choice((1, 1, 2, 3, 4)))],
+        runs=[
+            _run(random, i, partitions, horizon_s) for i in range(6 if cleans else random.choice((1, 2, 2, 3, 4, 6)))
+        ],
         rates=Rates(
             lost=some(0.1, odds),
             ack_lost=some(0.2, odds),
@@ -272,10 +274,19 @@ def draw(seed: int) -> Scenario:
             "BATCH_MESSAGES_TARGET": random.choice((2, 600)),
             "SINGLES_MAX": random.choice((1, 3, 16)),
             "PIECES_MAX": random.choice((1, 4)),
+            "RESTAMP_S": random.choice((2, 300)),
+            "DELIVERIES_BEFORE_LOST": random.choice((1, 5)),
             "DECISION_COST_MAX": random.choice((1, limits.DECISION_COST_MAX)),
             "MESSAGE_BYTES_MAX": random.choice((2000, 960 * 1024, 960 * 1024)),
         },
     )
+
+
+def _seed(random: Random, name: str) -> dict[str, m.Seed]:
+    """Some first steps that a run took over from the one that it retries."""
+    steps = list(plans()[name].steps) if name in plans() else []
+    output = Raw(b'{"by":"before","n":%d}' % random.randint(0, 3))
+    return {step: m.Seed(output, attempt=random.randint(1, 3)) for step in steps[: random.randint(0, len(steps))]}
 
 
 def _run(random: Random, i: int, partitions: int, horizon_s: float) -> RunSpec:
@@ -295,6 +306,7 @@ def _run(random: Random, i: int, partitions: int, horizon_s: float) -> RunSpec:
         name,
         input=Raw(b'{"k":%d}' % random.randint(0, 9)),
         digest="d",
+        seed=_seed(random, name) if random.random() < 0.15 else {},
     )
     cancel_at = at + random.random() * 3 if random.random() < 0.3 else -1.0
     return RunSpec(run_id, start, at, again, cancel_at)

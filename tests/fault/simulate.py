@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from dagnats_core import limits
-from dagnats_core.engine import committer, ownership
+from dagnats_core.engine import committer, ownership, partition
 from dagnats_core.run.fold import fold
 from tests.fault.clients import Clients, Housekeeping
 from tests.fault.clockwork import Process, Violation, World
@@ -246,7 +246,7 @@ def patched(scenario: Scenario) -> Iterator[None]:
     before: dict[str, tuple[Any, object]] = {"Partition": (ownership, ownership.Partition)}
     ownership.Partition = WatchedPartition  # type: ignore[misc]
     for name, value in scenario.limits_.items():
-        where = committer if hasattr(committer, name) else limits
+        where = next(module for module in (committer, partition, limits) if hasattr(module, name))
         before[name] = where, getattr(where, name)
         setattr(where, name, value)
     try:
