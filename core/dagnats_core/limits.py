@@ -47,6 +47,8 @@ VERSIONS_MAX = 1000
 PROBLEMS_MAX = 100
 DURATION_MS_MAX = 365 * DAY_MS
 ATTEMPTS_MAX = 100_000
+ASKED_ATTEMPTS_MAX = 1000
+"""Attempts of a step without a retry policy whose handler asks to be tried again at a time that it names."""
 RETRY_DELAY_MS_MAX = DAY_MS
 RETRY_AFTER_MS_MAX = DAY_MS
 RETRY_MULTIPLIER_MAX = 1000

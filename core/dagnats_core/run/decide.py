@@ -204,13 +204,18 @@ def _fail(
     digest: str,
     retry_after_ms: int | None,
 ) -> None:
-    """An attempt failed: again after the policy's delay (-1) or the given one; None or no attempts left = for good."""
+    """An attempt failed: again after the policy's delay (-1) or the given one; None or no attempts left = for good.
+
+    A handler that names a time is heard without a policy too, up to `limits.ASKED_ATTEMPTS_MAX` attempts.
+    """
     step = d.state.steps[step_id]
     policy = d.plan.steps[step_id].retry
+    asked_ms = -1 if retry_after_ms is None else retry_after_ms
+    attempts_max = policy.max_attempts if policy is not None else limits.ASKED_ATTEMPTS_MAX if asked_ms >= 0 else 1
     retry_at = 0
-    if retry_after_ms is not None and policy is not None and step.attempt < policy.max_attempts:
+    if retry_after_ms is not None and step.attempt < attempts_max:
         delay_ms = retry_after_ms
-        if delay_ms < 0:
+        if delay_ms < 0 and policy is not None:
             delay_ms = backoff.delay_ms(policy, step.attempt, f"{d.state.run_id}.{step_id}")
         retry_at = d.now + min(delay_ms, limits.RETRY_AFTER_MS_MAX)
     d.emit(
