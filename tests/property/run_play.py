@@ -12,7 +12,7 @@ from msgspec import Raw
 from dagnats_core.flow.model import Definition, RetryPolicy, Step
 from dagnats_core.flow.plan import Plan, compile_plan
 from dagnats_core.run import messages as m
-from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, minter
+from dagnats_core.run.decide import Decided, Outcome, OutMessage, decide, digest_of, minter, park
 from dagnats_core.run.fold import LogMessage, apply_input, fold
 from dagnats_core.run.state import RunState, StepState
 
@@ -154,6 +154,12 @@ class Play:
         if not any(stored.kind == "in.cancel" for stored in self.log):
             self._take_in("in.cancel", m.encode(m.Cancel(m.FORMAT, self.now, "asked")))
             self.decide()
+
+    def park(self, cause: Exception) -> None:
+        """The run is parked, as an engine does when deciding raises."""
+        message = park(self.state, self.now, cause)
+        self._store("out.parked", m.encode(message.body))
+        self.state = self.folded()
 
     def outcome(
         self, step_id: str, kind: Any, value: int, attempt: int | None = None, retryable: bool = True
