@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("core/dagnats_core", "micro/dagnats_micro", "gateway/dagnats_gateway", "cli/dagnats_cli", "sdk/dagnats")
-FILE_LINES_MAX = 320
+FILE_LINES_MAX = 325
 FUNCTION_LINES_MAX = 75
 LONG_FILES: dict[str, int] = {
     "core/dagnats_core/run/decide.py": 500,

@@ -39,7 +39,7 @@ async def test_a_definition_is_sent_as_it_stands_in_its_file(cli: Cli, tmp_path:
     answer = wf.RegisterReply(name="flow", version=2, hash="h", created=True, current=True, warnings=[])
     cli.api.answers["wf-register"] = lambda _: answer
     result = await cli("wf", "register", str(file))
-    assert (result.code, result.out) == (0, "flow v2 registered\n")
+    assert (result.code, result.out) == (0, "flow v2 registered; it is the current version\n")
     assert cli.api.requests == [wf.RegisterRequest(definition=file.read_text())]
 
 
@@ -208,7 +208,7 @@ async def test_ids_by_unique_prefix(cli: Cli) -> None:
     assert run_id("01abc") in result.err
     assert run_id("01abd") in result.err
     assert (await cli("run", "get", "02")).code == 3
-    assert (await cli("run", "get", "no-id!")).code == 4
+    assert (await cli("run", "get", "no-id!")).code == 3
     assert json.loads((await cli("run", "get", "--last", "--json")).out)["run_id"] == run_id("01xyz")
 
 

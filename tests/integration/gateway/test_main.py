@@ -93,4 +93,4 @@ async def test_a_taken_port_is_said(shared_nats: NatsServer, tmp_path: Path) -> 
     async with asyncio.timeout(20):
         _, text = await process.communicate()
     server.close()
-    assert (process.returncode, f"port {port} on 127.0.0.1 is taken" in text.decode()) == (5, True)
+    assert (process.returncode, f"port {port} on 127.0.0.1 is in use" in text.decode()) == (5, True)

@@ -88,7 +88,7 @@ async def test_a_taken_port_is_named(own_gateway: Gateway) -> None:
     port = httpx.URL(own_gateway.service.url).port
     assert port is not None
     second = HttpService(MicroClient(own_gateway.connection, "x"), own_gateway.connection, port=port)
-    with pytest.raises(Conflict, match=rf"port {port} on 127\.0\.0\.1 is taken"):
+    with pytest.raises(Conflict, match=rf"port {port} on 127\.0\.0\.1 is in use"):
         await second.start()
     await second.stop()
     nowhere = HttpService(MicroClient(own_gateway.connection, "x"), own_gateway.connection, "203.0.113.1", port=0)
