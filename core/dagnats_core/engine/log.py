@@ -40,19 +40,27 @@ class RunLog:
         return RunMessages([log_message(message) for message in stored])
 
     async def _read_long_run(self, stream: str, partition: int, run_id: str) -> RunMessages:
-        snapshots = f"{self.subjects.run(partition, run_id)}.out.snapshot.*"
-        kept = await last_by_subjects(self._connection, stream, [snapshots])
-        snapshot = m.decode_snapshot(kept[-1].data) if kept else None
-        seq = snapshot.after + 1 if snapshot is not None else 1
-        stored: list[StoredMessage] = []
+        """From the last snapshot on: inputs that it did not know, what was decided since, and the timer."""
+        run = self.subjects.run(partition, run_id)
+        marks = [f"{run}.out.snapshot.*", self.subjects.timer(partition, run_id)]
+        found = {message.seq: message for message in await last_by_subjects(self._connection, stream, marks)}
+        snapshots = [message for message in found.values() if ".out.snapshot." in message.subject]
+        snapshot = m.decode_snapshot(snapshots[-1].data) if snapshots else None
+        if snapshot is not None:
+            found |= await self._pages(stream, f"{run}.in.>", snapshot.after + 1)
+        found |= await self._pages(stream, f"{run}.>", snapshots[-1].seq + 1 if snapshots else 1)
+        return RunMessages([log_message(found[seq]) for seq in sorted(found)], snapshot)
+
+    async def _pages(self, stream: str, subject: str, seq: int) -> dict[int, StoredMessage]:
+        """All messages of a filter from `seq` on, by sequence."""
+        found: dict[int, StoredMessage] = {}
         more = True
         while more:
-            subject = self.subjects.run_all(partition, run_id)
             page, more = await read_from(self._connection, stream, subject, seq, PAGE_MESSAGES)
-            stored += page
+            found |= {message.seq: message for message in page}
             more = more and bool(page)
-            seq = stored[-1].seq + 1 if stored else seq
-        return RunMessages([log_message(message) for message in stored], snapshot)
+            seq = page[-1].seq + 1 if page else seq
+        return found
 
     async def holds(self, run_id: str) -> StoredMessage | None:
         """The `in.start` of a run, None if the log does not hold it (any more). From the leader."""
