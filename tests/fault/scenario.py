@@ -205,7 +205,9 @@ def draw(seed: int) -> Scenario:
     random = Random(seed)
     some = lambda rate, odds=0.3: rate * random.random() if random.random() < odds else 0.0  # noqa: E731
     partitions = random.choice((1, 1, 2, 3))
+    count = random.choice((1, 2, 2, 3, 4, 6))
     cleans = random.random() < 0.15
+    count = max(count, 6 * cleans)
     horizon_s = 30.0 if cleans else random.choice((4.0, 8.0, 15.0))
     calm = random.random() < 0.1
     odds = 0.0 if calm else random.choice((0.15, 0.3, 0.5))

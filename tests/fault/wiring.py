@@ -16,7 +16,7 @@ from dagnats_core.bus.publish import OutMessage, PubAck
 from dagnats_core.bus.schedule import stored_schedule
 from dagnats_core.bus.subjects import parse_run_subject
 from dagnats_core.engine.ports import Mark, OnInput, OnReport, RunMessages
-from dagnats_core.errors import DagNatsError, NotFound, Unavailable
+from dagnats_core.errors import DagNatsError, NotFound, TooLarge, Unavailable
 from dagnats_core.flow.plan import Plan
 from dagnats_core.run import messages as m
 from dagnats_core.run.fold import LogMessage
@@ -88,6 +88,9 @@ class SimLog:
         if not self.process.alive:
             return future
         messages = list(messages)
+        if len(messages) > limits.BATCH_MESSAGES_MAX:
+            future.set_exception(TooLarge(f"a batch of {len(messages)} messages"))
+            return future
         self._open[future] = None
         if world.hits(rates.lost):
             world.note(self.process.name, f"(lost) {_subjects(messages)}")
@@ -156,9 +159,17 @@ class SimLog:
             return RunMessages([log_message(message) for message in stored])
         snapshots = [message for message in stored if ".out.snapshot." in message.subject]
         snapshot = m.decode_snapshot(snapshots[-1].data) if snapshots else None
-        first = snapshot.after + 1 if snapshot is not None else 0
+        unknown = snapshot.after if snapshot is not None else 0
+        decided = snapshots[-1].seq if snapshots else 0
         timer = self.network.subjects.timer(partition, run_id)
-        kept = [message for message in stored if message.seq >= first or message.subject == timer]
+        kept = [
+            message
+            for message in stored
+            if message.seq > decided
+            or message.subject == timer
+            or ".out.snapshot." in message.subject
+            or (message.seq > unknown and ".in." in message.subject)
+        ]
         return RunMessages([log_message(message) for message in kept], snapshot)
 
     async def last(self, partition: int, subject: str) -> Mark:
