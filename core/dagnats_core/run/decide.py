@@ -20,7 +20,7 @@ from dagnats_core.flow.expressions import ExpressionFailed
 from dagnats_core.flow.plan import Plan, StepPlan
 from dagnats_core.run import messages as m
 from dagnats_core.run import views
-from dagnats_core.run.state import LIVE, RunState, apply_decision, fields_of, queue_step, snapshot_of
+from dagnats_core.run.state import LIVE, RunState, apply_decision, fields_of, queue_step, snapshot_of, tighten
 
 
 class OutMessage(NamedTuple):
@@ -260,9 +260,9 @@ def _pass_deadlines(d: _Decision) -> None:
     if state.deadline and state.deadline <= d.now:
         _end(d, "failed", m.ErrorInfo("run_timeout", f"the run took longer than {format_duration(d.plan.timeout_ms)}"))
         return
-    for step_id in list(state.timed):
+    for step_id in _due_steps(d):
         step = state.steps[step_id]
-        if step.due > d.now or step.status not in LIVE:
+        if step.status not in LIVE:
             continue
         if step.status == "running":
             limit_ms = d.plan.steps[step_id].timeout_ms
@@ -275,6 +275,14 @@ def _pass_deadlines(d: _Decision) -> None:
         _fail(d, step_id, error, None, "", -1)
         if d.ended:
             return
+
+
+def _due_steps(d: _Decision) -> list[str]:
+    """Steps whose deadline has passed, or whose next attempt is due."""
+    state = d.state
+    if not state.earliest or state.earliest > d.now:
+        return []
+    return [step_id for step_id in state.timed if state.steps[step_id].due <= d.now]
 
 
 def next_due(state: RunState, now: int = 0) -> int:
@@ -297,8 +305,7 @@ def _schedule(d: _Decision) -> None:
     made ends the run, and then none of them is handed out.
     """
     state = d.state
-    retries = [step_id for step_id in state.timed if state.steps[step_id].status == "waiting"]
-    ready = [step_id for step_id in retries if state.steps[step_id].due <= d.now]
+    ready = [step_id for step_id in _due_steps(d) if state.steps[step_id].status == "waiting"]
     ready += state.ready
     for step_id in ready:
         if d.decoded.spent > limits.DECISION_COST_MAX:
@@ -449,12 +456,23 @@ def _messages(d: _Decision) -> Decided:
         if n - state.snapshot_n >= limits.SNAPSHOT_DECISIONS:
             state.n = state.snapshot_n = n + 1
             messages.append(OutMessage("snapshot", n + 1, snapshot_of(state, n + 1, d.now)))
-    due = next_due(state, d.now)
-    if due and (state.armed is None or state.armed.due > due):
-        timer = m.Timer(due, f"{d.first_n}-{due}")
+    timer = _timer(d)
+    if timer is not None:
         state.armed = timer
         messages.insert(0, OutMessage("timer", d.first_n, timer))
     return Decided(messages, [], d.needs, d.more)
+
+
+def _timer(d: _Decision) -> m.Timer | None:
+    """The timer to arm for the next deadline; None if there is none, or what is armed comes first."""
+    state = d.state
+    armed = state.armed.due if state.armed is not None else 0
+    bounds = [bound for bound in (state.deadline, state.earliest) if bound]
+    if not bounds or 0 < armed <= min(bounds):
+        return None
+    tighten(state)
+    due = next_due(state, d.now)
+    return m.Timer(due, f"{d.first_n}-{due}") if due and not 0 < armed <= due else None
 
 
 def _decision(d: _Decision, n: int, events: list[m.Event], task: m.Task | None = None) -> m.Decision:

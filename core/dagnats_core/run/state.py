@@ -64,6 +64,7 @@ class RunState:
         "blocked",
         "cancel",
         "deadline",
+        "earliest",
         "ended_at",
         "error",
         "folded",
@@ -106,6 +107,8 @@ class RunState:
         self.blocked: dict[str, int] = {}
         self.ready: dict[str, None] = {}
         self.timed: dict[str, None] = {}
+        self.earliest = 0
+        """No deadline of a step is earlier; 0 = no step has one. May lag behind: `tighten` makes it exact."""
         self.open_steps = 0
 
     @property
@@ -269,6 +272,7 @@ def _run_ended(state: RunState, event: m.RunEnded, decision: m.Decision) -> None
             step.due = 0
     state.ready.clear()
     state.timed.clear()
+    state.earliest = 0
 
 
 def _run_parked(state: RunState, event: m.RunParked, decision: m.Decision) -> None:
@@ -335,9 +339,16 @@ def _remember(step: StepState, attempt: int, digest: str) -> None:
         del step.reports[min(step.reports)]
 
 
+def tighten(state: RunState) -> None:
+    """Find the earliest deadline of a step; costs what the run's timed steps are, so not for every decision."""
+    state.earliest = min((state.steps[step_id].due for step_id in state.timed), default=0)
+
+
 def _track_due(state: RunState, step_id: str, step: StepState) -> None:
     if step.due:
         state.timed[step_id] = None
+        if not state.earliest or step.due < state.earliest:
+            state.earliest = step.due
     else:
         state.timed.pop(step_id, None)
 
