@@ -239,7 +239,7 @@ class Site:
         found = []
         for name in RunState.__slots__:
             ours, theirs = getattr(memory, name), getattr(folded, name)
-            if name in ("plan", "armed"):
+            if name in ("plan", "armed", "earliest"):
                 continue
             if name == "steps":
                 found += [

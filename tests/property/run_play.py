@@ -197,7 +197,9 @@ def facts(state: RunState) -> dict[str, object]:
     def plain(value: object) -> object:
         return bytes(value) if isinstance(value, Raw) else value
 
-    told = {name: plain(getattr(state, name)) for name in RunState.__slots__ if name not in ("plan", "steps")}
+    told = {
+        name: plain(getattr(state, name)) for name in RunState.__slots__ if name not in ("plan", "steps", "earliest")
+    }
     for step_id, step in state.steps.items():
         told |= {f"{step_id}.{name}": plain(getattr(step, name)) for name in StepState.__slots__}
     return told

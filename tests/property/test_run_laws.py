@@ -37,6 +37,8 @@ def test_the_log_tells_the_state_that_decisions_left(definition: Definition, cho
         if play.state.ended:
             told["armed"] = kept["armed"] = None
         assert told == kept
+        due = min((play.state.steps[step_id].due for step_id in play.state.timed), default=0)
+        assert not due or 0 < play.state.earliest <= due
 
 
 @law
