@@ -100,6 +100,8 @@ class FastClient(Client):
             return
         self._pending = []
         self._pending_data_size = 0
+        if writer.transport.is_closing():
+            return  # the read loop is about to see that it broke: nothing is kept for later
         writer.transport.writelines(pending)
         self._choked = writer.transport.get_write_buffer_size() > limits.SEND_BUFFER_BYTES_MAX
 
