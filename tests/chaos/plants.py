@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dagnats.worker.execution import Execution
 from dagnats_core.engine.actor import STORED, Actor
 from dagnats_core.engine.partition import Partition
 
@@ -60,9 +61,19 @@ def no_new_stamp() -> None:
     Partition._settle = planted  # type: ignore[method-assign]
 
 
+def no_claim() -> None:
+    """A worker starts whatever it is handed, however old or often."""
+
+    def planted(self: Execution) -> None:
+        self.start()
+
+    Execution.claim = planted  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "answer-early": answer_early,
     "floor-early": floor_early,
     "no-stamp": no_stamp,
     "no-new-stamp": no_new_stamp,
+    "no-claim": no_claim,
 }

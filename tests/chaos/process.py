@@ -12,7 +12,9 @@ def main() -> None:
     if plant != "none":
         PLANTS[plant]()
     sys.argv = [f"dagnats-{command}", *arguments]
-    if command == "engine":
+    if command == "worker":
+        from tests.chaos.worker import main as run
+    elif command == "engine":
         from dagnats_cli.engine import main as run
     else:
         from dagnats_cli.main import main as run

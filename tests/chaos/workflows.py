@@ -1,4 +1,4 @@
-"""What runs while everything is being killed: a chain, a fan with a join, retries with timers, timeouts, cancels."""
+"""What runs while everything is being killed: a chain, a fan with a join, retries with timers, slow steps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from dagnats import RetryPolicy, Workflow
 
 TASK = "chaos.work"
 RETRY = RetryPolicy(max_attempts=50, strategy="fixed", initial_delay="200ms")
+SLOW = {"slow_ms": "3000"}
+"""Handlers of such a step take up to so long: longer than it takes to notice that an owner is gone."""
 
 
 def chain() -> Workflow:
     workflow = Workflow("chaos-chain", default_retry=RETRY)
     first = workflow.step("a", task=TASK)
     second = workflow.step("b", task=TASK, after=[first])
+    workflow.step("c", task=TASK, after=[second])
+    return workflow
+
+
+def slow() -> Workflow:
+    workflow = Workflow("chaos-slow", default_retry=RETRY)
+    first = workflow.step("a", task=TASK)
+    second = workflow.step("slow", task=TASK, after=[first], metadata=SLOW)
     workflow.step("c", task=TASK, after=[second])
     return workflow
 
@@ -34,7 +44,7 @@ def flaky() -> Workflow:
     return workflow
 
 
-WORKFLOWS = {workflow.name: workflow for workflow in (chain(), fan(), flaky())}
+WORKFLOWS = {workflow.name: workflow for workflow in (chain(), slow(), fan(), flaky())}
 DEPENDENCIES: dict[str, dict[str, list[str]]] = {
     name: {step["id"]: list(step.get("depends_on", [])) for step in workflow.definition()["steps"]}
     for name, workflow in WORKFLOWS.items()
