@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from tests.chaos.follow import Follower
@@ -36,17 +36,17 @@ TAKING_S = 0.15
 WAKE_S = 1.0
 """How long a zombie is left alone after it woke up."""
 
-Deed = Callable[[], Coroutine[Any, Any, None]]
-
 
 class Torment:
-    """Seeded: the same seed does the same deeds in the same order, as far as the processes let it."""
+    """Seeded: the same seed does the same deeds in the same order, as far as the processes let it. `deeds`: only these
+    of DEEDS; workers are always killed."""
 
-    def __init__(self, world: World, load: Load, follower: Follower, seed: int) -> None:
+    def __init__(self, world: World, load: Load, follower: Follower, seed: int, deeds: Sequence[str] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self._world = world
         self._load = load
         self._follower = follower
+        self._names = list(deeds or DEEDS)
         self._random = random.Random(f"torment {seed}")
         self._worker_random = random.Random(f"workers {seed}")
 
@@ -60,14 +60,12 @@ class Torment:
             self._world.kill(self._worker_random.choice(WORKERS))
 
     async def _do_deeds(self, until: float) -> None:
-        deeds = [self._hit_serve, self._hit_nats_server, self._hit_engine, self._cut, self._zombie, self._orphans]
-        deeds.append(self._hit_successor)
-        deck: list[Deed] = []
+        deck: list[str] = []
         while await self._pause(BETWEEN_S, until, self._random):
             if not deck:
-                deck = deeds * 2
+                deck = self._names * 2
                 self._random.shuffle(deck)
-            await deck.pop()()
+            await DEEDS[deck.pop()](self)
 
     async def _pause(self, between_s: tuple[float, float], until: float, source: random.Random) -> bool:
         """Wait a while; False if the time is over."""
@@ -181,3 +179,15 @@ class Torment:
             if self._world.engine_id(name) == engine_id:
                 self.counts["successors"] += 1
                 self._world.kill(name)
+
+
+DEEDS: dict[str, Callable[[Torment], Coroutine[Any, Any, None]]] = {
+    "serve": Torment._hit_serve,
+    "nats-server": Torment._hit_nats_server,
+    "engine": Torment._hit_engine,
+    "successor": Torment._hit_successor,
+    "zombie": Torment._zombie,
+    "orphans": Torment._orphans,
+    "cut": Torment._cut,
+}
+"""By the name that the command line takes."""
