@@ -88,10 +88,15 @@ def ended_and_gone() -> Story:
     return story
 
 
-LOST = {
+def emptied(story: Story) -> Story:
+    story.messages.clear()
+    return story
+
+
+LOST: dict[str, Tell] = {
     "was acknowledged and is not there": without_start,
     "was seen to end, and the log does not hold it": ended_and_gone,
-    "workers ran it, and the log does not hold it": lambda: _emptied(whole()),
+    "workers ran it, and the log does not hold it": lambda: emptied(whole()),
     "completed of b.1 by 'tb' was acknowledged; the log holds None": lambda: middle().answered(
         "b", "completed", "stored", "tb"
     ),
@@ -101,11 +106,6 @@ LOST = {
     "failed of b.1 by 'tb' was acknowledged": lambda: whole().answered("b", "failed", "stored", "tb"),
     "started of a.1 by '' was acknowledged": lambda: half().answered("a", "started", "stored"),
 }
-
-
-def _emptied(story: Story) -> Story:
-    story.messages.clear()
-    return story
 
 
 @pytest.mark.parametrize("words", LOST)
